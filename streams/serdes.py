@@ -134,19 +134,19 @@ class Serializer:
         return self.header + encode_body(self._parsed, record)
 
 
-def decode_body(writer: Contract, body: bytes) -> dict[str, Any]:
-    """A record written under `writer`, as the current contract of the same name has it. Every byte must be used.
+def decode_body(written: Contract, body: bytes, reader: Contract | None = None) -> dict[str, Any]:
+    """A record written under `written`, as `reader` (else the current contract of that name) has it.
 
-    Times come as integers of milliseconds and UUIDs as 16 bytes, which is what all of our code works with.
-    Raises `DecodeError`.
+    Every byte must be used. Times come as integers of milliseconds and UUIDs as 16 bytes, which is what all of our
+    code works with. Raises `DecodeError`.
     """
     stream = io.BytesIO(body)
     try:
-        record = fastavro.schemaless_reader(stream, _plain(writer), _plain(contract(writer.name)))
+        record = fastavro.schemaless_reader(stream, _plain(written), _plain(reader or contract(written.name)))
     except Exception as error:
-        raise DecodeError(f"not a {writer.name}: {type(error).__name__}") from error
+        raise DecodeError(f"not a {written.name}: {type(error).__name__}") from error
     if stream.tell() != len(body):
-        raise DecodeError(f"not a {writer.name}: {len(body) - stream.tell()} bytes left over")
+        raise DecodeError(f"not a {written.name}: {len(body) - stream.tell()} bytes left over")
     return dict(record)  # type: ignore[arg-type]
 
 
@@ -162,15 +162,14 @@ class Deserializer:
         return writer.contract.name, decode_body(writer.contract, value[len(writer.header) :])
 
 
-_plain_schemas: dict[bytes, Schema] = {}
+_plain_schemas: dict[bytes, Any] = {}
 
 
-def _plain(written: Contract) -> Schema:
+def _plain(written: Contract) -> Any:
     """The contract without logical types: integers and bytes instead of datetimes and UUID objects."""
-    plain = _plain_schemas.get(written.fingerprint)
-    if plain is None:
-        plain = _plain_schemas[written.fingerprint] = fastavro.parse_schema(_without_logical_types(written.schema))  # type: ignore[assignment]
-    return plain
+    if written.fingerprint not in _plain_schemas:
+        _plain_schemas[written.fingerprint] = fastavro.parse_schema(_without_logical_types(written.schema))
+    return _plain_schemas[written.fingerprint]
 
 
 def _without_logical_types(node: Any) -> Any:

@@ -1,0 +1,251 @@
+"""The loader: topic `lineage` → ClickHouse, each record exactly once.
+
+Per partition: commit the batch's *start* with the intent as metadata (`v1|end|n|crc`) → insert, one block into one
+month, with a token made of its coordinates → commit *end + 1*. A loader that finds an intent on assignment counts the
+rows by their Kafka coordinates and inserts what is missing. The token alone would not do: a kill between ClickHouse's
+record of a token and the rename of its part makes the retry a silent loss (docs/adr/0003-loading-exactly-once.md).
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from processors.coded import CodedRows
+from streams.columnar import BatchDecoder
+from streams.group import GroupReader, Position
+from streams.kafka import Kafka
+from streams.serdes import Registry, SchemaBook
+from streams.topics import LINEAGE
+
+log = logging.getLogger(__name__)
+
+GROUP = "loader"
+TAKES = frozenset({"CollectionRecorded", "DisclosureRecorded", "ConsentRecorded", "ErasureRecorded"})
+# Past this age of its intent a loader may have been replaced: it must not insert any more (session.timeout.ms is 45 s).
+INTENT_SECONDS = 35.0
+SUBJECT_SIZE = 16
+
+
+class LineageTable(Protocol):
+    """What the loader needs of its sink. Rows: one `CodedRows` a record type, as decoded, with `subject`,
+    `kafka_partition` and `kafka_offset`."""
+
+    def blocks(self, parts: Sequence[tuple[str, CodedRows]]) -> list[tuple[int, CodedRows]]:
+        """Table rows of the given records, split by month (yyyymm)."""
+        ...
+
+    def insert(self, rows: CodedRows, token: str) -> None: ...
+
+    def present(self, partition: int, start: int, end: int) -> npt.NDArray[np.int64]:
+        """Offsets of the partition in [start, end] that the table holds."""
+        ...
+
+
+class LostRowsError(Exception):
+    """The log does not give back what an intent announced, or the table does not take it."""
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a loader was about to insert: offsets `start` to `end` of a partition, `n` records, `crc` over their
+    offsets."""
+
+    partition: int
+    start: int
+    end: int
+    n: int
+    crc: int
+
+    def metadata(self) -> str:
+        return f"v1|{self.end}|{self.n}|{self.crc}"
+
+    @classmethod
+    def of(cls, partition: int, offsets: npt.NDArray[np.int64]) -> Intent:
+        return cls(partition, int(offsets[0]), int(offsets[-1]), len(offsets), zlib.crc32(offsets.tobytes()))
+
+    @classmethod
+    def parse(cls, tp: TopicPartition) -> Intent | None:
+        """The intent in a committed offset, if it holds one."""
+        if not tp.metadata:
+            return None
+        version, end, n, crc = tp.metadata.split("|")
+        if version != "v1":
+            raise LostRowsError(f"{tp.topic}/{tp.partition}: an intent of a newer loader: {tp.metadata}")
+        return cls(tp.partition, tp.offset, int(end), int(n), int(crc))
+
+
+class Loader:
+    """One worker. `instance` names it among its peers and must be unique."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        table: LineageTable,
+        instance: str = "0",
+        registry: Registry | None = None,
+        batch_size: int = 200_000,
+        batch_seconds: float = 0.5,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kafka = kafka
+        self._table = table
+        self._instance = instance
+        self._batch_size = batch_size
+        self._batch_seconds = batch_seconds
+        self._monotonic = monotonic
+        self._decoder = BatchDecoder(SchemaBook(registry))
+        self._committed: dict[Position, int] = {}
+        self.loaded = 0
+
+    def run(self, stop: Event, ready: Callable[[], None] = lambda: None) -> None:
+        """Loads until `stop` is set. Raises `KafkaException`, `LostRowsError` or what the sink raises."""
+        self._consumer = self._kafka.consumer(
+            GROUP, **{"group.instance.id": self._instance, "auto.offset.reset": "error"}
+        )
+        reader = GroupReader(self._consumer, [LINEAGE], self._assigned, lambda _partitions, _lost: None)
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        try:
+            ready()
+            while not stop.is_set():
+                read = reader.read(self._batch_size, self._batch_seconds)
+                if read.messages:
+                    self._load(read.messages)
+                    self._decoder.trim()
+                else:
+                    # Markers at the end of the log are no records, yet behind us.
+                    ends = {tp: o for tp, o in read.ends.items() if self._committed.get(tp, 0) < o}
+                    self._commit([TopicPartition(t, p, o) for (t, p), o in ends.items()])
+                    gc.collect()
+        finally:
+            gc.enable()
+            self._consumer.close()
+
+    def _load(self, messages: Sequence[Message]) -> None:
+        partitions = np.fromiter((m.partition() for m in messages), np.int64, len(messages))
+        offsets = np.fromiter((m.offset() for m in messages), np.int64, len(messages))
+        parts = self._decode(messages, partitions, offsets)
+        intents = [Intent.of(int(p), offsets[partitions == p]) for p in np.unique(partitions)]
+        self._commit([TopicPartition(LINEAGE, i.partition, i.start, i.metadata()) for i in intents])
+        announced = self._monotonic()
+        for intent in intents:
+            for month, block in self._table.blocks(_of_partition(parts, intent.partition)):
+                if self._monotonic() - announced > INTENT_SECONDS:
+                    raise LostRowsError(
+                        "loading took longer than a session may last; the next loader goes on from the intent"
+                    )
+                self._table.insert(block, _token(intent, month))
+        self._commit([TopicPartition(LINEAGE, i.partition, i.end + 1) for i in intents])
+        self.loaded += len(messages)
+
+    def _decode(
+        self, messages: Sequence[Message], partitions: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
+    ) -> list[tuple[str, CodedRows]]:
+        batches, refused = self._decoder.decode([m.value() for m in messages], TAKES)
+        if refused:
+            # Only the tagger writes to this topic. What cannot be read there is no poison but damage.
+            i, error = next(iter(refused.items()))
+            where = f"{LINEAGE}/{messages[i].partition()}/{messages[i].offset()}"
+            raise LostRowsError(f"{where} and {len(refused) - 1} more records cannot be read: {error}")
+        keys = b"".join(m.key() for m in messages)
+        if len(keys) != SUBJECT_SIZE * len(messages):
+            raise LostRowsError(f"{LINEAGE}: a key is no subject")
+        subjects = np.frombuffer(keys, np.uint8).reshape(-1, SUBJECT_SIZE)
+        parts = []
+        for decoder, batch in batches:
+            columns: dict[str, npt.NDArray[Any]] = {
+                **batch.columns,
+                "subject": subjects[batch.index],
+                "kafka_partition": partitions[batch.index],
+                "kafka_offset": offsets[batch.index],
+            }
+            parts.append((batch.name, CodedRows(columns, batch.tail, decoder.tails)))
+        return parts
+
+    # Recovery
+
+    def _assigned(self, partitions: list[TopicPartition]) -> None:
+        self._committed = {(tp.topic, tp.partition): tp.offset for tp in partitions if tp.offset >= 0}
+        intents = [intent for intent in map(Intent.parse, partitions) if intent is not None]
+        if not intents:
+            return
+        self._consumer.pause(partitions)
+        for intent in intents:
+            self._settle(intent)
+        self._commit([TopicPartition(LINEAGE, i.partition, i.end + 1) for i in intents])
+        for intent in intents:
+            self._consumer.seek(TopicPartition(LINEAGE, intent.partition, intent.end + 1))
+        self._consumer.resume(partitions)
+
+    def _settle(self, intent: Intent) -> None:
+        """Brings the rows of an intent that nobody has confirmed to be in the table once each."""
+        present = self._table.present(intent.partition, intent.start, intent.end)
+        log.info("intent on partition %d: %d of %d rows are there", intent.partition, len(present), intent.n)
+        if len(present) == intent.n:
+            return
+        messages = self._read_again(intent)
+        offsets = np.fromiter((m.offset() for m in messages), np.int64, len(messages))
+        if Intent.of(intent.partition, offsets) != intent:
+            raise LostRowsError(f"{LINEAGE}/{intent.partition}: the log no longer holds what {intent} announced")
+        parts = self._decode(messages, np.full(len(messages), intent.partition, np.int64), offsets)
+        # The first round has the tokens of the first try, so that a predecessor who wakes up late adds nothing. A
+        # token that was recorded without its part would drop the rows again: hence the others.
+        for attempt in ("", ":r1", ":r2"):
+            for month, block in self._table.blocks(parts):
+                missing = ~np.isin(block.rows["kafka_offset"], present)
+                if missing.all():
+                    self._table.insert(block, _token(intent, month) + attempt)
+                elif missing.any():
+                    self._table.insert(block.take(missing), f"{_token(intent, month)}:{int(missing.sum())}{attempt}")
+            present = self._table.present(intent.partition, intent.start, intent.end)
+            if len(present) == intent.n:
+                return
+        raise LostRowsError(f"{len(present)} of {intent.n} rows of {intent} are in the table after three tries")
+
+    def _read_again(self, intent: Intent) -> list[Message]:
+        consumer = self._kafka.consumer(f"{GROUP}-recovery")
+        try:
+            consumer.assign([TopicPartition(LINEAGE, intent.partition, intent.start)])
+            messages: list[Message] = []
+            while True:
+                for message in consumer.consume(50_000, 1.0):
+                    error = message.error()
+                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(error)
+                    # The end of an intent may be followed by markers only, so the end of the log ends it too.
+                    if message.offset() > intent.end or error is not None:
+                        return messages
+                    messages.append(message)
+                    if message.offset() == intent.end:
+                        return messages
+        finally:
+            consumer.close()
+
+    def _commit(self, offsets: list[TopicPartition]) -> None:
+        if not offsets:
+            return
+        for tp in self._consumer.commit(offsets=offsets, asynchronous=False):
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+            self._committed[tp.topic, tp.partition] = tp.offset
+
+
+def _token(intent: Intent, month: int) -> str:
+    return f"{LINEAGE}:{intent.partition}:{intent.start}-{intent.end}:{month}"
+
+
+def _of_partition(parts: list[tuple[str, CodedRows]], partition: int) -> list[tuple[str, CodedRows]]:
+    mine = [(name, rows.take(rows.rows["kafka_partition"] == partition)) for name, rows in parts]
+    return [(name, rows) for name, rows in mine if len(rows)]
