@@ -234,19 +234,20 @@ def _schema_problems(
     error: jsonschema.ValidationError, lines: dict[KeyPath, int], texts: dict[KeyPath, str]
 ) -> Iterator[Problem]:
     path: KeyPath = tuple(error.absolute_path)
-    found = error.instance
+    found: Any = error.instance
+    rule: Any = error.validator_value
+    schema: Any = error.schema
     if "propertyNames" in list(error.absolute_schema_path)[-2:-1]:
         path = (*path, found)
-    rule = error.validator_value
-    meaning = error.schema.get("description") if isinstance(error.schema, Mapping) else None
+    meaning = schema.get("description") if isinstance(schema, Mapping) else None
 
     def wrong(message: str, *more: str) -> Problem:
         return _problem(lines, (*path, *more), message)
 
     match error.validator:
         case "additionalProperties" | "unevaluatedProperties":
-            known = set(error.schema.get("properties", ()))
-            patterns = error.schema.get("patternProperties", ())
+            known = set(schema.get("properties", ()))
+            patterns = schema.get("patternProperties", ())
             for key in found:
                 if key not in known and not any(re.search(pattern, key) for pattern in patterns):
                     hint = nearest(key, known - set(found)) or f": keys here are {', '.join(sorted(known))}"
