@@ -176,6 +176,11 @@ class BatchDecoder:
             decoder.forget()
         return bool(full)
 
+    def forget(self) -> None:
+        """Empties the memory of all tails: for a caller whose tails hardly come again."""
+        for decoder in self._decoders.values():
+            decoder.forget()
+
     def _group(
         self, values: Sequence[bytes | None], refused: dict[int, DecodeError]
     ) -> list[tuple[TailDecoder, list[bytes], Ints]]:

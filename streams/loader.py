@@ -38,17 +38,21 @@ SUBJECT_SIZE = 16
 
 
 class LineageTable(Protocol):
-    """What the loader needs of its sink. Rows: one `CodedRows` a record type, as decoded, with `subject`,
-    `kafka_partition` and `kafka_offset`."""
+    """What the loader needs of its sink."""
 
-    def blocks(self, parts: Sequence[tuple[str, CodedRows]]) -> list[tuple[int, CodedRows]]:
-        """Table rows of the given records, split by month (yyyymm)."""
+    def rows(self, parts: Sequence[tuple[str, CodedRows]]) -> CodedRows:
+        """Table rows of decoded records: pairs of record type and records, each with `subject`, `kafka_partition`
+        and `kafka_offset`. Their order need not be kept."""
+        ...
+
+    def by_month(self, rows: CodedRows) -> list[tuple[int, CodedRows]]:
+        """The same rows split by month (yyyymm), ordered by offset: what one insert may hold."""
         ...
 
     def insert(self, rows: CodedRows, token: str) -> None: ...
 
     def present(self, partition: int, start: int, end: int) -> npt.NDArray[np.int64]:
-        """Offsets of the partition in [start, end] that the table holds."""
+        """Offsets of the partition in [start, end] that the table holds, each as often as it does."""
         ...
 
 
@@ -123,7 +127,6 @@ class Loader:
                 read = reader.read(self._batch_size, self._batch_seconds)
                 if read.messages:
                     self._load(read.messages)
-                    self._decoder.trim()
                 else:
                     # Markers at the end of the log are no records, yet behind us.
                     ends = {tp: o for tp, o in read.ends.items() if self._committed.get(tp, 0) < o}
@@ -136,23 +139,22 @@ class Loader:
     def _load(self, messages: Sequence[Message]) -> None:
         partitions = np.fromiter((m.partition() for m in messages), np.int64, len(messages))
         offsets = np.fromiter((m.offset() for m in messages), np.int64, len(messages))
-        parts = self._decode(messages, partitions, offsets)
+        rows = self._decode(messages, partitions, offsets)
         intents = [Intent.of(int(p), offsets[partitions == p]) for p in np.unique(partitions)]
         self._commit([TopicPartition(LINEAGE, i.partition, i.start, i.metadata()) for i in intents])
         announced = self._monotonic()
         for intent in intents:
-            for month, block in self._table.blocks(_of_partition(parts, intent.partition)):
+            of_partition = rows.take(rows.rows["kafka_partition"] == intent.partition)
+            for month, block in self._table.by_month(of_partition):
                 if self._monotonic() - announced > INTENT_SECONDS:
-                    raise LostRowsError(
-                        "loading took longer than a session may last; the next loader goes on from the intent"
-                    )
+                    raise LostRowsError("loading outlasts a session; the next loader goes on from the intent")
                 self._table.insert(block, _token(intent, month))
         self._commit([TopicPartition(LINEAGE, i.partition, i.end + 1) for i in intents])
         self.loaded += len(messages)
 
     def _decode(
         self, messages: Sequence[Message], partitions: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
-    ) -> list[tuple[str, CodedRows]]:
+    ) -> CodedRows:
         batches, refused = self._decoder.decode([m.value() for m in messages], TAKES)
         if refused:
             # Only the tagger writes to this topic. What cannot be read there is no poison but damage.
@@ -172,7 +174,10 @@ class Loader:
                 "kafka_offset": offsets[batch.index],
             }
             parts.append((batch.name, CodedRows(columns, batch.tail, decoder.tails)))
-        return parts
+        rows = self._table.rows(parts)
+        # Tails hold the time of judging: they come again within a batch, hardly in the next.
+        self._decoder.forget()
+        return rows
 
     # Recovery
 
@@ -199,11 +204,11 @@ class Loader:
         offsets = np.fromiter((m.offset() for m in messages), np.int64, len(messages))
         if Intent.of(intent.partition, offsets) != intent:
             raise LostRowsError(f"{LINEAGE}/{intent.partition}: the log no longer holds what {intent} announced")
-        parts = self._decode(messages, np.full(len(messages), intent.partition, np.int64), offsets)
+        rows = self._decode(messages, np.full(len(messages), intent.partition, np.int64), offsets)
         # The first round has the tokens of the first try, so that a predecessor who wakes up late adds nothing. A
         # token that was recorded without its part would drop the rows again: hence the others.
         for attempt in ("", ":r1", ":r2"):
-            for month, block in self._table.blocks(parts):
+            for month, block in self._table.by_month(rows):
                 missing = ~np.isin(block.rows["kafka_offset"], present)
                 if missing.all():
                     self._table.insert(block, _token(intent, month) + attempt)
@@ -244,8 +249,3 @@ class Loader:
 
 def _token(intent: Intent, month: int) -> str:
     return f"{LINEAGE}:{intent.partition}:{intent.start}-{intent.end}:{month}"
-
-
-def _of_partition(parts: list[tuple[str, CodedRows]], partition: int) -> list[tuple[str, CodedRows]]:
-    mine = [(name, rows.take(rows.rows["kafka_partition"] == partition)) for name, rows in parts]
-    return [(name, rows) for name, rows in mine if len(rows)]
