@@ -1,0 +1,40 @@
+# `make help` lists the targets. Everything is installed into .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/installed ## Install the project and all it needs into .venv
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local,dev]'
+	@touch $@
+
+demo: install ## Run the whole pipeline on this machine: simulate, tag, load, ask (about a minute)
+	$(BIN)/lineage demo $(DEMO_ARGS)
+
+test: install ## Run all tests, on real Apache Kafka and the real ClickHouse engine
+	$(BIN)/python -m pytest
+
+lint: install ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## Run the benchmarks (some minutes)
+	$(BIN)/lineage bench tagger
+	$(BIN)/lineage bench loader
+
+clean: ## Remove what the targets made
+	rm -rf .venv .lineage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

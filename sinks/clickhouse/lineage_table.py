@@ -1,0 +1,37 @@
+"""The table `lineage` as the loader sees it: rows of records, months, inserts, and what is there by Kafka coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from clickhouse_driver import Client
+
+from processors.coded import CodedRows
+from sinks.clickhouse.insert import insert_lineage
+from sinks.clickhouse.recovery import present_offsets
+from sinks.clickhouse.rows import lineage_rows, split_by_month
+
+
+class LineageTable:
+    """One connection, one loader. Raises `TransientError` or `TerminalError` (sinks/clickhouse/errors.py)."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def rows(self, parts: Sequence[tuple[str, CodedRows]]) -> CodedRows:
+        """Table rows of decoded records, given as pairs of record type and records."""
+        return CodedRows.concat([lineage_rows(name, records.compact()) for name, records in parts])
+
+    def by_month(self, rows: CodedRows) -> list[tuple[int, CodedRows]]:
+        """(yyyymm, rows of that month in order of their offsets): what one insert may hold."""
+        return split_by_month(rows.take(np.argsort(rows.rows["kafka_offset"], kind="stable")))
+
+    def insert(self, rows: CodedRows, token: str) -> None:
+        """Inserts rows of one month as one block under a deduplication token."""
+        insert_lineage(self._client, rows, token)
+
+    def present(self, partition: int, start: int, end: int) -> npt.NDArray[np.int64]:
+        """Offsets of a partition in [start, end] that the table holds, each as often as it does."""
+        return present_offsets(self._client, partition, start, end)
