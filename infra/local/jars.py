@@ -226,9 +226,7 @@ def _download(
             reason = reason or f"{client.resolver.base}: {_one_line(error)}"
         else:
             done_bytes += jar.size
-            progress(
-                f"fetched {number} of {len(jars)} jars ({done_bytes / 2**20:.0f} of {total_mib:.0f} MiB)"
-            )
+            progress(f"fetched {number} of {len(jars)} jars ({done_bytes / 2**20:.0f} of {total_mib:.0f} MiB)")
     return failed, reason
 
 

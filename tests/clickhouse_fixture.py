@@ -1,0 +1,1 @@
+"""The fixture `clickhouse` comes here: the real ClickHouse engine behind its endpoint."""
