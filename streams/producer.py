@@ -20,7 +20,8 @@ from processors.pseudonyms import alias, check_pepper
 from streams.documents import parse_instant
 from streams.identities import Identity, SeenIdentities, check_identity, key_id, load_public_key, seal
 from streams.serdes import Registry, Serializer
-from streams.sources.events import EVENTS, Checker, Encoder, Mapped, Refused, check_time
+from streams.sources.encoding import Encoder
+from streams.sources.events import EVENTS, Checker, Mapped, Refused, check_time
 from streams.topics import CONSENT, DEAD_LETTERS, IDENTITIES, PARTITIONER, SHARING, TELEMETRY
 
 # The producer's own queue holds 100,000 messages; waiting for it at half keeps memory flat and the broker busy.
@@ -256,10 +257,12 @@ class LineageProducer:
 
     def _produce(self, topic: str, batch: list[dict[str, Any]]) -> None:
         def delivered(error: KafkaError | None, _message: object) -> None:
-            if error is None:
-                self.acknowledged[topic] += 1
-            else:
-                self._failed[error.str()] += 1
+            # Reports come in on whichever thread polls.
+            with self._lock:
+                if error is None:
+                    self.acknowledged[topic] += 1
+                else:
+                    self._failed[error.str()] += 1
 
         while batch:
             while len(self._producer) > _IN_FLIGHT:
@@ -271,13 +274,13 @@ class LineageProducer:
             # What was not queued is marked in place: a full queue drains, anything else is a failure.
             left = []
             for message in batch:
-                error = message.pop("_error", None)
-                if error is None:
+                refusal = message.pop("_error", None)
+                if refusal is None:
                     continue
-                if error.code() == KafkaError._QUEUE_FULL:
+                if refusal.code() == KafkaError._QUEUE_FULL:
                     left.append(message)
                 else:
-                    self._failed[error.str()] += 1
+                    self._failed[refusal.str()] += 1
             self._producer.poll(0.05 if left else 0)
             self._raise_failures()
             batch = left

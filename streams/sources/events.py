@@ -1,4 +1,4 @@
-"""The three input events at the edge: which values each takes, how they are checked, how they are encoded.
+"""The three input events at the edge: which values each takes, and how they are checked.
 
 Values carry no identifier and no personal contents: this module refuses what does not look like a name or a key,
 and its messages never quote a value. It holds for mappings and for the producer client alike.
@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from streams.contracts import contract
 from streams.identities import Identity
-from streams.serdes import Registry, Serializer
 from streams.topics import CONSENT, SHARING, TELEMETRY
 
 MAX_TEXT = 256
@@ -24,7 +22,7 @@ _CATEGORY = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # Encodings and checks are remembered by value; a source with endless distinct values must not fill the memory.
-_REMEMBERED = 50_000
+REMEMBERED = 50_000
 
 
 class Refused(Exception):
@@ -265,7 +263,7 @@ class Checker:
         """The values with defaults in the place of nothing. Raises `Refused`."""
         known = self._known.get(values)
         if known is None:
-            if len(self._known) >= _REMEMBERED:
+            if len(self._known) >= REMEMBERED:
                 self._known.clear()
             try:
                 known = self._check(values)
@@ -288,68 +286,3 @@ class Checker:
             named[name] = field.default if value is None else value
         self._event.check_whole(named)
         return tuple(named.values())
-
-
-class Encoder:
-    """Encodes mapped events as message values, one writer schema for each topic.
-
-    A record's encoding is that of its fields in order, and all fields behind the head repeat a lot: they are
-    encoded once for each distinct combination, the head is put before them.
-    """
-
-    def __init__(self, registry: Registry | None = None) -> None:
-        self._encoders = {topic: _TopicEncoder(topic, registry) for topic in EVENTS}
-
-    def encode(self, event: Mapped) -> bytes:
-        return self._encoders[event.topic].encode(event)
-
-
-class _TopicEncoder:
-    def __init__(self, topic: str, registry: Registry | None) -> None:
-        self._serializer = Serializer(EVENTS[topic].contract, registry)
-        self._head_size = len(self._serializer.header) + 16 + 1
-        self._has_collected_at = EVENTS[topic].has_collected_at
-        if self._has_collected_at:
-            self._head_size += 1
-        names = contract(EVENTS[topic].contract).field_names
-        head = ["event_id", "occurred_at", *(["collected_at"] if self._has_collected_at else [])]
-        if names != [*head, *EVENTS[topic].fields]:
-            raise AssertionError(f"{EVENTS[topic].contract}: its fields are not those that the edge writes")
-        self._tails: dict[tuple[Any, ...], bytes] = {}
-
-    def encode(self, event: Mapped) -> bytes:
-        tail = self._tails.get(event.values)
-        if tail is None:
-            if len(self._tails) >= _REMEMBERED:
-                self._tails.clear()
-            # A head of zeros has a known length: 16 bytes of id, one of time, one of an absent collected_at.
-            blank = event._replace(event_id=bytes(16), occurred_at=0, collected_at=None)
-            tail = self._tails[event.values] = self._serializer.encode(blank.record())[self._head_size :]
-        head = self._serializer.header + event.event_id + _long(event.occurred_at)
-        if not self._has_collected_at:
-            return head + tail
-        if event.collected_at is None:
-            return head + b"\x00" + tail
-        return head + b"\x02" + _long(event.collected_at) + tail
-
-
-def _long(value: int) -> bytes:
-    """A non-negative long in Avro's zig-zag varint (Avro specification, "Binary encoding")."""
-    value <<= 1
-    if 1 << 35 <= value < 1 << 42:  # six bytes: every time from 1970-07 to 2039
-        return bytes(
-            (
-                value & 0x7F | 0x80,
-                value >> 7 & 0x7F | 0x80,
-                value >> 14 & 0x7F | 0x80,
-                value >> 21 & 0x7F | 0x80,
-                value >> 28 & 0x7F | 0x80,
-                value >> 35,
-            )
-        )
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
