@@ -29,7 +29,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from infra.local.child_process import FolderOccupied, occupy, spawn
+from infra.local.class_archive import ClassArchive
 from infra.local.jars import classpath
+from infra.local.kafka_settings import LOG4J_PROPERTIES, PROPERTIES
 
 _HOST = "127.0.0.1"
 _POLL_S = 0.02
@@ -40,50 +42,6 @@ _JVM = ("-Xms256m", "-Xmx1g", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-X
 # Formatting is over before the second compiler would pay off.
 _JVM_FORMAT = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 _LOG4J = ("-Dlog4j2.configurationFile=log4j2.properties",)
-
-# Paths are relative, for the broker's working directory is the data folder: so no path needs escaping, and
-# the folder may be moved.
-_PROPERTIES = {
-    "process.roles": "broker,controller",
-    "node.id": "1",
-    "controller.listener.names": "CONTROLLER",
-    "log.dirs": "log",
-    "auto.create.topics.enable": "false",
-    "offsets.topic.replication.factor": "1",
-    "offsets.topic.num.partitions": "4",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
-    "transaction.state.log.num.partitions": "4",
-    "group.initial.rebalance.delay.ms": "0",
-    # A killed broker may register again only when its former session is over: by default after 9 s, and its
-    # retries have backed off to 13 s by then.
-    "broker.heartbeat.interval.ms": "500",
-    "broker.session.timeout.ms": "2500",
-    # The loader's intent lives in the offset metadata: a stack that was off for a holiday must still find it.
-    "offsets.retention.minutes": "5256000",
-    # Erasure overwrites records in compacted topics and waits for the old bytes to go.
-    "log.cleaner.backoff.ms": "15000",
-    "log.retention.check.interval.ms": "60000",
-    # Enough for 1.3 million keys a pass; the default takes half of this heap.
-    "log.cleaner.dedupe.buffer.size": "33554432",
-}
-
-_LOG4J_PROPERTIES = """\
-status = error
-appender.file.type = RollingFile
-appender.file.name = file
-appender.file.fileName = kafka.log
-appender.file.filePattern = kafka.log.%i
-appender.file.layout.type = PatternLayout
-appender.file.layout.pattern = %d{yyyy-MM-dd'T'HH:mm:ss.SSSXXX} %p %m (%c)%n
-appender.file.policies.type = Policies
-appender.file.policies.size.type = SizeBasedTriggeringPolicy
-appender.file.policies.size.size = 10MB
-appender.file.strategy.type = DefaultRolloverStrategy
-appender.file.strategy.max = 3
-rootLogger.level = warn
-rootLogger.appenderRef.file.ref = file
-"""
 
 
 class LocalKafkaError(RuntimeError):
@@ -121,7 +79,9 @@ class LocalKafka:
         """
         self._data_dir = data_dir.absolute()
         self._java = list(java)
-        self._environment = {"CLASSPATH": classpath(jars.absolute())}
+        self._classpath = classpath(jars.absolute())
+        self._archive = ClassArchive(self._java, [Path(jar) for jar in self._classpath.split(os.pathsep)])
+        self._class_draft = self._data_dir / "classes.draft"
         self._wanted_port = port
         self._settings = dict(settings or {})
         self._die_with_parent = die_with_parent
@@ -151,7 +111,7 @@ class LocalKafka:
         self._data_dir.mkdir(parents=True, exist_ok=True)
         try:
             with occupy(self._data_dir) as lock:
-                self._write("log4j2.properties", _LOG4J_PROPERTIES)
+                self._write("log4j2.properties", LOG4J_PROPERTIES)
                 while not self._try_start(lock, deadline):
                     pass
         except FolderOccupied as occupied:
@@ -163,7 +123,7 @@ class LocalKafka:
             return
         self._process.terminate()
         try:
-            self._process.wait(timeout_s)
+            self._archive.keep(self._class_draft, self._process.wait(timeout_s))
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -177,7 +137,7 @@ class LocalKafka:
         """Start on ports chosen now. False when another program was quicker and other ports may do."""
         self._port, controller_port = self._choose_ports()
         properties = {
-            **_PROPERTIES,
+            **PROPERTIES,
             "listeners": f"PLAINTEXT://{_HOST}:{self._port},CONTROLLER://{_HOST}:{controller_port}",
             # A fixed voter, and not one remembered in the metadata, because its port may change.
             "controller.quorum.voters": f"1@{_HOST}:{controller_port}",
@@ -224,7 +184,7 @@ class LocalKafka:
             subprocess.run(
                 [*command, f"--cluster-id={cluster_id}", "--config=format.properties"],
                 cwd=self._data_dir,
-                env={**os.environ, **self._environment},
+                env={**os.environ, "CLASSPATH": self._classpath},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -246,12 +206,13 @@ class LocalKafka:
         scratch.mkdir()
         log = self._data_dir / "kafka.log"
         log_start = log.stat().st_size if log.exists() else 0
+        flags = [*_JVM, *_LOG4J, f"-Djava.io.tmpdir={scratch}", *self._archive.flags(self._class_draft)]
         try:
             self._process = spawn(
-                [*self._java, *_JVM, *_LOG4J, f"-Djava.io.tmpdir={scratch}", "kafka.Kafka", "server.properties"],
+                [*self._java, *flags, "kafka.Kafka", "server.properties"],
                 self._data_dir,
                 lock,
-                environment=self._environment,
+                environment={"CLASSPATH": self._classpath},
                 output=self._data_dir / "java.log",
                 die_with_parent=self._die_with_parent,
             )

@@ -379,6 +379,38 @@ def test_failed_start_shows_the_log_and_leaves_nothing(make_broker: MakeBroker, 
     assert owner_pid(folder) is None
 
 
+def test_class_archive_is_left_by_a_clean_stop_and_harmless_when_damaged(
+    tmp_path: Path, kafka_jars: Path, java: Sequence[str]
+) -> None:
+    jars = tmp_path / "jars"
+    jars.mkdir()
+    for jar in read_lock():
+        shutil.copy2(kafka_jars / jar.file_name, jars)
+    broker = LocalKafka(tmp_path / "data", jars=jars, java=java)
+    broker.start()
+    broker.kill()
+    assert not list(jars.glob("classes-*"))
+    broker.start()
+    broker.stop()
+    [archive] = jars.glob("classes-*")
+    whole = archive.stat().st_size
+    assert whole > 10_000_000
+    assert not (tmp_path / "data" / "classes.draft").exists()
+
+    os.truncate(archive, whole // 2)
+    broker.start()
+    assert not archive.exists()
+    broker.stop()
+    [again] = jars.glob("classes-*")
+    assert again.stat().st_size > 10_000_000
+
+    broker.start()
+    command_line = Path(f"/proc/{broker.pid}/cmdline")
+    if command_line.exists():
+        assert str(again) in command_line.read_text()
+    broker.stop()
+
+
 def test_broker_ends_with_a_killed_parent(
     make_broker: MakeBroker, tmp_path: Path, kafka_jars: Path, java: Sequence[str]
 ) -> None:
