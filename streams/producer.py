@@ -21,7 +21,7 @@ from streams.documents import parse_instant
 from streams.identities import Identity, SeenIdentities, check_identity, key_id, load_public_key, seal
 from streams.serdes import Registry, Serializer
 from streams.sources.encoding import Encoder
-from streams.sources.events import EVENTS, Checker, Mapped, Refused, check_time
+from streams.sources.events import EVENTS, Checker, Mapped, Refused, check_time, refuse_personal
 from streams.topics import CONSENT, DEAD_LETTERS, IDENTITIES, PARTITIONER, SHARING, TELEMETRY
 
 # The producer's own queue holds 100,000 messages; waiting for it at half keeps memory flat and the broker busy.
@@ -213,14 +213,17 @@ class LineageProducer:
                     coerced.append(field.coerce(value))
                 except Refused as refused:
                     raise Refused(f"`{name}` {refused}") from None
+            checked = self._checkers[topic].checked(tuple(coerced))
+            known = tuple(check_identity(*identity) for identity in identities)
+            refuse_personal(topic, checked, user_id, known)
             event = Mapped(
                 topic,
                 user_id,
-                tuple(check_identity(*identity) for identity in identities),
+                known,
                 new_id.bytes,
                 self._clock() if occurred_at is None else _ms(occurred_at, "occurred_at"),
                 None if collected_at is None else _ms(collected_at, "collected_at"),
-                self._checkers[topic].checked(tuple(coerced)),
+                checked,
             )
         except Refused as refused:
             raise ValueError(str(refused)) from None

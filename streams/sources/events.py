@@ -5,7 +5,7 @@ and its messages never quote a value. It holds for mappings and for the producer
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -243,6 +243,17 @@ EVENTS: dict[str, Event] = {
         check_whole=_check_consent,
     ),
 }
+
+
+def refuse_personal(topic: str, values: tuple[Any, ...], user_id: str, identities: Sequence[Identity]) -> None:
+    """Raises `Refused` when a value (other than `source`) is an identifier of the person: a path that points to the
+    wrong place would carry it into a log that is kept for ever."""
+    for personal in (user_id, *(identity.identity_value for identity in identities)):
+        # Nearly always nothing is found: names are looked for only then.
+        if personal in values or any(personal in value for value in values if type(value) is tuple):
+            for name, value in zip(EVENTS[topic].fields, values, strict=True):
+                if name != "source" and (personal == value or (type(value) is tuple and personal in value)):
+                    raise Refused(f"`{name}` holds an identifier of the person")
 
 
 def check_time(ms: int, name: str = "occurred_at") -> int:

@@ -19,11 +19,15 @@ from processors.pseudonyms import check_pepper, derive_event_id
 from schemas import schema_dir
 from streams.documents import Document, DocumentError, load_document
 from streams.identities import Identity
-from streams.sources.events import EVENTS, Checker, Mapped, Refused
+from streams.sources.events import EVENTS, Checker, Mapped, Refused, refuse_personal
 from streams.sources.expressions import Expression, Row, first_of, path, split_path, user_id
 from streams.sources.rules import Reading, compile_records, compile_time
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+
+
+# Keys of `input` that only one format has.
+_INPUT_KEYS = {"rows": "json", "delimiter": "csv", "schemas": "avro-topic"}
 
 
 class Position(NamedTuple):
@@ -102,6 +106,9 @@ class Mapper:
         self._name = mapping.name.encode()
         self._pepper = pepper
         reading = Reading(document)
+        for key, form in _INPUT_KEYS.items():
+            if key in document["input"] and document["input"]["format"] != form:
+                reading.wrong(("input", key), f"belongs to the format {form}")
         self._root = path(document["input"]["root"]) if "root" in document["input"] else None
         self._user_id = user_id(document["user_id"])
         time = compile_time(document["time"], ("time",), "time", reading)
@@ -138,6 +145,7 @@ class Mapper:
             matched = True
             for item_at, scope in enumerate(record.scopes(row)):
                 values = self._checkers[record.topic].checked(record.values(scope))
+                refuse_personal(record.topic, values, user, identities)
                 occurred_at = record.time(scope, position.number)
                 collected_at = record.collected_at(scope) if record.collected_at is not None else None
                 place = (rule_at, item_at) if events else None

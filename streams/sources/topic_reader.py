@@ -20,6 +20,13 @@ from streams.sources.mapping import Mapping as SourceMapping
 from streams.sources.mapping import Position, Rejection
 from streams.sources.readers import BATCH_ROWS, Read, SourceError, json_row
 
+_MOVED = (
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError._ASSIGNMENT_LOST,
+)
+
 
 def is_topic(mapping: SourceMapping) -> bool:
     """Whether a mapping's source is a Kafka topic."""
@@ -117,7 +124,15 @@ class TopicReader:
             ends[partition] = max(offset, ends.get(partition, -1))
         if ends:
             offsets = [TopicPartition(self._topic, partition, offset + 1) for partition, offset in ends.items()]
-            self._consumer.commit(offsets=offsets, asynchronous=False)
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            except KafkaException as error:
+                # A partition that went to another reader is read again there: same rows, same events.
+                if self._bounded or error.args[0].code() not in _MOVED:
+                    raise SourceError(
+                        f"topic {self._topic}: offsets not committed ({error.args[0].str()}); "
+                        "is another reader of the same mapping following it?"
+                    ) from error
 
     def close(self) -> None:
         self._consumer.close()

@@ -47,17 +47,20 @@ def producer(bootstrap: str) -> Iterator[LineageProducer]:
 def messages(bootstrap: str, topic: str) -> list[Message]:
     """All of a topic, from the beginning to its end now."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none", "auto.offset.reset": "earliest"})
+    numbers = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    partitions = [TopicPartition(topic, number, 0) for number in numbers]
+    ends = {each.partition: consumer.get_watermark_offsets(each, timeout=10)[1] for each in partitions}
+    left = {number for number, end in ends.items() if end > 0}
+    consumer.assign([each for each in partitions if each.partition in left])
     found: list[Message] = []
-    for number in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-        partition = TopicPartition(topic, number, 0)
-        _, end = consumer.get_watermark_offsets(partition, timeout=10)
-        consumer.assign([partition])
-        while end > 0:
-            [message] = consumer.consume(1, timeout=20)
+    while left:
+        taken = consumer.consume(1_000, timeout=0.5) or consumer.consume(1, timeout=20)
+        assert taken, "the topic's end does not come"
+        for message in taken:
             assert message.error() is None
             found.append(message)
-            if message.offset() >= end - 1:
-                break
+            if message.offset() >= ends[message.partition()] - 1:
+                left.discard(message.partition())
     consumer.close()
     return found
 

@@ -385,6 +385,18 @@ def test_fields_are_names_from_the_document_only() -> None:
     assert fields(context="text") == ("unlisted",)
 
 
+def test_a_path_to_the_wrong_place_gives_nobody_away() -> None:
+    compiled = with_record(
+        "  - to: sharing\n    activity: {const: share}\n    recipient: to\n    categories: what\n",
+        "identities:\n  - {type: email, path: mail}\n",
+    )
+    holds = "holds an identifier of the person"
+    assert reason(compiled.map_row(ROW | {"to": "ada"}, AT)) == f"`recipient` {holds}"
+    assert reason(compiled.map_row(ROW | {"to": "a@b.org", "mail": "a@b.org"}, AT)) == f"`recipient` {holds}"
+    assert reason(compiled.map_row(ROW | {"what": ["user", "ada"]}, AT)) == f"`categories` {holds}"
+    assert one(compiled.map_row(ROW | {"to": "a@b.org"}, AT)).record()["recipient"] == "a@b.org"
+
+
 # Documents
 
 
@@ -392,6 +404,7 @@ def test_fields_are_names_from_the_document_only() -> None:
     ("old", "new", "problem"),
     [
         ("user_id: [user, device]\n", "", "m.yaml:1: the key `user_id` is missing: add it"),
+        ("{format: jsonl}", "{format: jsonl, rows: a}", "m.yaml:3: input.rows: belongs to the format json"),
         ("path: at", "path: at, format: iso", "m.yaml:5: time.format: "),
         ("path: at", "path: at, zone: Mars/Base", "m.yaml:5: time.zone: no time zone is called Mars/Base"),
         ("{path: at}", "{zone: UTC}", "m.yaml:5: time: give `path`"),
