@@ -14,7 +14,7 @@ install: .venv/installed ## Install the project and all it needs into .venv
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local,registry,dev]'
 	@touch $@
 
 demo: install ## Run the whole pipeline on this machine: simulate, tag, load, ask (about a minute)

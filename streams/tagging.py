@@ -6,7 +6,7 @@ came, then a tail that a batch has only a handful of (equal inputs with equal de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -174,7 +174,7 @@ class _Output:
         recorded = contract(RECORDED[name])
         self.header = book.header(recorded.name)
         self._tags, self._end = _tag_contracts(contract(name), recorded)
-        self._facts_of = _facts_of[name]
+        self._name = name
         self.start_over(judge)
 
     def start_over(self, judge: Judge) -> None:
@@ -194,7 +194,7 @@ class _Output:
         """The judge's shape of each of the decoder's tails, by code."""
         known = self._shapes.get(id(decoder), np.zeros(0, np.int32))
         if len(known) < len(decoder.encoded):
-            new = [self._judge.intern(self._facts_of(row)) for row in tail_rows(decoder, len(known))]
+            new = [self._judge.intern(event_facts(self._name, row)) for row in tail_rows(decoder, len(known))]
             known = self._shapes[id(decoder)] = np.concatenate([known, np.array(new, np.int32)])
         return known
 
@@ -269,8 +269,6 @@ def _disclosure_facts(row: dict[str, Any]) -> EventFacts:
     )
 
 
-_facts_of: dict[str, Callable[[dict[str, Any]], EventFacts]] = {
-    "TelemetryCollected": _collection_facts,
-    "DataShared": _disclosure_facts,
-    "ConsentChanged": _collection_facts,
-}
+def event_facts(name: str, row: dict[str, Any]) -> EventFacts:
+    """What a TelemetryCollected or DataShared says, apart from ids and times."""
+    return _collection_facts(row) if name == "TelemetryCollected" else _disclosure_facts(row)

@@ -1,0 +1,95 @@
+"""How far each job is behind: end offsets of what it reads against its group's committed offsets. Changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from streams.topology import JOBS
+
+Ends = dict[tuple[str, int], int]
+
+# One stage after the other: what the first has done is what the second must have read.
+STAGES: tuple[tuple[str, ...], ...] = (("tagger",), ("loader", "links"))
+POLL_SECONDS = 0.05
+REQUEST_SECONDS = 10.0
+
+
+def end_offsets(admin: AdminClient, topics: Iterable[str]) -> Ends:
+    """Of every partition, the offset behind the last that a `read_committed` reader can reach, markers included.
+
+    Topics that are not there have none. Raises `KafkaException`.
+    """
+    wanted = set(topics)
+    existing = admin.list_topics(timeout=REQUEST_SECONDS).topics
+    asked = {
+        TopicPartition(topic, partition): OffsetSpec.latest()
+        for topic in wanted & existing.keys()
+        for partition in existing[topic].partitions
+    }
+    if not asked:
+        return {}
+    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS)
+    return {(tp.topic, tp.partition): future.result(REQUEST_SECONDS).offset for tp, future in futures.items()}
+
+
+def committed_offsets(admin: AdminClient, group: str) -> Ends:
+    """What a group has committed; partitions without a commit are left out. Raises `KafkaException`."""
+    [future] = admin.list_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_SECONDS
+    ).values()
+    partitions = future.result(REQUEST_SECONDS).topic_partitions
+    for tp in partitions:
+        if tp.error is not None:
+            raise KafkaException(tp.error)
+    return {(tp.topic, tp.partition): tp.offset for tp in partitions if tp.offset >= 0}
+
+
+def lags(admin: AdminClient, jobs: Iterable[str] | None = None) -> dict[str, int]:
+    """Job → how many offsets it is behind, over all its partitions. Raises `KafkaException`."""
+    chosen = list(JOBS if jobs is None else jobs)
+    ends = end_offsets(admin, {topic for job in chosen for topic in JOBS[job].reads})
+    return {job: _behind(admin, job, ends) for job in chosen}
+
+
+def _behind(admin: AdminClient, job: str, ends: Mapping[tuple[str, int], int]) -> int:
+    committed = committed_offsets(admin, job)
+    return sum(max(0, end - committed.get(tp, 0)) for tp, end in ends.items() if tp[0] in JOBS[job].reads)
+
+
+class NotDoneError(Exception):
+    """The time was up with `lag` left: job → offsets."""
+
+    def __init__(self, lag: Mapping[str, int], seconds: float) -> None:
+        behind = ", ".join(f"{job} is {left} behind" for job, left in lag.items() if left)
+        super().__init__(f"not everything is done after {seconds:.0f} s: {behind}")
+        self.lag = dict(lag)
+
+
+def wait_until_done(
+    admin: AdminClient,
+    timeout: float,
+    check: Callable[[], None] = lambda: None,
+    progress: Callable[[dict[str, int]], None] = lambda _: None,
+) -> None:
+    """Returns once all that was in the input topics when it was called has gone through every job.
+
+    `check` is called at every look and raises to give up; `progress` gets the lag of the jobs of a stage. A stage's
+    ends are taken when the one before has reached its own, so everything that stage wrote is in them.
+    Raises `NotDoneError` after `timeout` seconds, `KafkaException`.
+    """
+    deadline = time.monotonic() + timeout
+    for stage in STAGES:
+        ends = end_offsets(admin, {topic for job in stage for topic in JOBS[job].reads})
+        while True:
+            check()
+            left = {job: _behind(admin, job, ends) for job in stage}
+            progress(left)
+            if not any(left.values()):
+                break
+            if time.monotonic() > deadline:
+                raise NotDoneError(left, timeout)
+            time.sleep(POLL_SECONDS)

@@ -1,0 +1,70 @@
+"""The system in a page: every job as topics → processors → topics or sink. Read this first.
+
+One direction, no circles. Each job is a consumer group of its own name; `lineage worker NAME` runs one worker of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from processors.consent import timeline
+from processors.judge import Judge
+from streams.topics import (
+    CONSENT,
+    DEAD_LETTERS,
+    LINEAGE,
+    POLICIES,
+    RECIPIENTS,
+    SHARING,
+    SUBJECT_STATE,
+    TELEMETRY,
+    VIOLATIONS,
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """`reads` by offsets of the group `name`; `follows` reference data and its own changelog, from their beginning;
+    `through` the processors that do the thinking; `writes` topics, `sink` a table. `guarantee` in a few words."""
+
+    name: str
+    reads: tuple[str, ...]
+    through: tuple[Callable[..., Any], ...]
+    guarantee: str
+    follows: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    sink: str | None = None
+
+
+JOBS: dict[str, Job] = {
+    job.name: job
+    for job in (
+        # streams/tagger.py
+        Job(
+            "tagger",
+            reads=(CONSENT, TELEMETRY, SHARING),
+            follows=(POLICIES, RECIPIENTS, SUBJECT_STATE),
+            through=(timeline, Judge.judge),
+            writes=(LINEAGE, VIOLATIONS, SUBJECT_STATE, DEAD_LETTERS),
+            guarantee="exactly once: one Kafka transaction a batch",
+        ),
+        # streams/loader.py
+        Job(
+            "loader",
+            reads=(LINEAGE,),
+            through=(),
+            sink="lineage",
+            guarantee="exactly once: the intent in the committed offset, rows counted by Kafka coordinates",
+        ),
+        # streams/linker.py
+        Job(
+            "links",
+            reads=(SUBJECT_STATE,),
+            through=(),
+            sink="subjects",
+            guarantee="at least once, idempotent: the highest offset of an alias counts",
+        ),
+    )
+}
