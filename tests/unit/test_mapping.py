@@ -613,3 +613,18 @@ def test_reasons_are_few() -> None:
         for i in range(50)
     )
     assert list(made.values()) == [50]
+
+
+def test_the_guide_holds() -> None:
+    guide = (schema_dir().parent / "docs" / "mappings.md").read_text(encoding="utf-8")
+    text = next(block for block in guide.split("```yaml\n")[1:] if block.startswith("name:")).split("```")[0]
+    row = {"user": {"id": 17, "email": "a@example.org"}, "at": "2026-03-01 08:00:00", "properties": {"x": 1}}
+    opened = one(mapper(text).map_row(row | {"kind": "open"}, AT))
+    assert (opened.user_id, opened.occurred_at) == ("17", 1_772_323_200_000)
+    assert opened.record()["fields"] == ("email", "unlisted")
+    sent = one(mapper(text).map_row(row | {"kind": "sent", "what": ["ip", "mail"], "why": "x"}, AT))
+    assert sent.record()["categories"] == ("user.device.ip_address", "user.contact.email")
+    assert sent.record()["purpose"] == "service"
+    with pytest.raises(DocumentError) as caught:
+        read_mapping(text.replace("event_type:", "event_typ:"), "my-app.yaml")
+    assert str(caught.value) in guide
