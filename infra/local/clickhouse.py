@@ -1,24 +1,28 @@
-"""The local stack's ClickHouse: starts, watches and stops the native-protocol endpoint as a child process.
+"""The local stack's ClickHouse: the native-protocol endpoint over the embedded engine, as a child process.
 
-What stands under `data_dir` (`engine/`, `endpoint.log`, `port`) is enough to start again with the same data
-at the same address. Never runs the engine in this process: a crash of it must not take the stack along.
+What stands under its folder (`engine/`, `port`) is enough to start again with the same data at the same address.
+Never loads the engine into this process: a crash of it must not take the stack along.
 """
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
 
-_STARTED_WITHIN_S = 60
-_STOPPED_WITHIN_S = 15
+from infra.local.child_process import FolderOccupied, occupy, spawn
+
+_LOOK_S = 0.02
 _LOG_TAIL_LINES = 15
+_ATTEMPTS = 3
 _driver_log = logging.getLogger("clickhouse_driver.connection")
 
 
@@ -27,13 +31,13 @@ class ClickHouseNotStarted(RuntimeError):
 
 
 class LocalClickHouse:
-    """One endpoint over one data directory. `start` and `stop` may alternate."""
+    """One endpoint over one folder. `start` and `stop` may alternate; data and, if free, the port stay."""
 
     def __init__(self, data_dir: Path, port: int | None = None) -> None:
         """`port`: none takes the one of the last start while it is free, else any free one."""
         self._data_dir = Path(data_dir).resolve()
         self._asked_port = port
-        self._child: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self.host = "127.0.0.1"
         self.port = port or 0
         """0 until the first start."""
@@ -45,110 +49,117 @@ class LocalClickHouse:
     @property
     def pid(self) -> int | None:
         """The child's process id while it lives."""
-        return self._child.pid if self._child is not None and self._child.poll() is None else None
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     @property
     def log_path(self) -> Path:
         return self._data_dir / "endpoint.log"
 
-    def start(self, die_with_parent: bool = True) -> None:
+    def start(self, timeout_s: float = 60.0, die_with_parent: bool = True) -> None:
         """Returns when `SELECT 1` is answered. Raises ClickHouseNotStarted.
 
-        The child leads its own process group, so that Ctrl-C reaches only the parent. With
-        `die_with_parent` it ends when this process does, however that ends: it holds a pipe whose other
-        end closes then. (The kernel's parent-death signal comes at the death of the starting *thread*.)
+        The child leads a session of its own, so that Ctrl-C reaches only the parent. With `die_with_parent`
+        it ends when this process does, however that ends (Linux).
         """
-        if self.pid is not None:
-            raise ClickHouseNotStarted(f"ClickHouse runs already, process {self.pid}")
         if find_spec("chdb") is None:
             raise ClickHouseNotStarted(
                 "the embedded ClickHouse engine is not installed: pip install 'disclosure-lineage[local]', "
                 "or use a server of yours with --clickhouse URL"
             )
         self._data_dir.mkdir(parents=True, exist_ok=True)
-        with self._listener() as listener, self.log_path.open("ab") as log:
-            log_start = log.tell()
-            # The socket is passed on open: between choosing a port and listening nobody can take it, and
-            # whoever connects meanwhile waits instead of being refused.
-            command = [sys.executable, "-m", "infra.local.clickhouse_endpoint"]
-            command += ["--path", str(self._data_dir / "engine"), "--listen-fd", str(listener.fileno())]
-            command += ["--until-stdin-closes"] if die_with_parent else []
-            self.port = listener.getsockname()[1]
-            self._child = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE if die_with_parent else subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[listener.fileno()],
-                start_new_session=True,
-            )
+        deadline = time.monotonic() + timeout_s
         try:
-            self._wait_for_answer()
-        except (DriverError, OSError, EOFError) as error:
-            self.kill()
-            raise ClickHouseNotStarted(self._why(log_start)) from error
-        (self._data_dir / "port").write_text(f"{self.port}\n")
+            with occupy(self._data_dir) as lock:
+                for attempt in range(1, _ATTEMPTS + 1):
+                    self.port = self._choose_port()
+                    if self._try_start(lock, deadline, die_with_parent):
+                        break
+                    # Between choosing a port and listening on it somebody else may have taken it.
+                    if attempt == _ATTEMPTS or not self._port_was_taken():
+                        raise ClickHouseNotStarted(
+                            f"ClickHouse did not start; {self.log_path} ends:\n{self._log_tail()}"
+                        )
+        except FolderOccupied as occupied:
+            holder = f" (process {occupied.pid})" if occupied.pid else ""
+            raise ClickHouseNotStarted(
+                f"{self._data_dir} is in use by another ClickHouse{holder}; stop that first"
+            ) from None
+        self._port_file.write_text(f"{self.port}\n")
 
-    def _wait_for_answer(self) -> None:
-        waiting = {"send_receive_timeout": _STARTED_WITHIN_S, "sync_request_timeout": _STARTED_WITHIN_S}
-        _driver_log.disabled = True  # a child that fails is told about once, by what is raised
-        try:
-            with Client(self.host, self.port, connect_timeout=_STARTED_WITHIN_S, **waiting) as client:
-                client.execute("SELECT 1")
-        finally:
-            _driver_log.disabled = False
-
-    def stop(self) -> None:
-        """Ends the child: queries are cancelled; by force when it takes longer than 15 s."""
-        self._end(signal.SIGTERM)
+    def stop(self, timeout_s: float = 15.0) -> None:
+        """Ends the child, its queries cancelled; by force when that takes longer. Does nothing when none runs."""
+        self._end(signal.SIGTERM, timeout_s)
 
     def kill(self) -> None:
         """Ends the child as a power cut would. What was inserted stays."""
-        self._end(signal.SIGKILL)
+        self._end(signal.SIGKILL, timeout_s=15.0)
 
-    def _end(self, how: signal.Signals) -> None:
-        child, self._child = self._child, None
-        if child is None:
+    def _end(self, how: signal.Signals, timeout_s: float) -> None:
+        process, self._process = self._process, None
+        if process is None:
             return
-        if child.poll() is None:
-            child.send_signal(how)
+        process.send_signal(how)
         try:
-            child.wait(_STOPPED_WITHIN_S)
+            process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        if child.stdin is not None:
-            child.stdin.close()
+            process.kill()
+            process.wait()
 
-    def _listener(self) -> socket.socket:
+    def _try_start(self, lock: int, deadline: float, die_with_parent: bool) -> bool:
+        """True when the child answers, false when it ended or did not answer in time."""
+        command = [sys.executable, "-m", "infra.local.clickhouse_endpoint", "--path", str(self._data_dir / "engine")]
+        command += ["--host", self.host, "--port", str(self.port)]
+        self._process = spawn(
+            command, self._data_dir, lock, environment={}, output=self.log_path, die_with_parent=die_with_parent
+        )
+        while self.pid is not None and time.monotonic() < deadline:
+            if self._answers(deadline - time.monotonic()):
+                return True
+            time.sleep(_LOOK_S)
+        self.kill()
+        return False
+
+    def _answers(self, timeout_s: float) -> bool:
+        _driver_log.disabled = True  # that nobody listens yet is no news
+        try:
+            with Client(self.host, self.port, sync_request_timeout=timeout_s, send_receive_timeout=timeout_s) as client:
+                client.execute("SELECT 1")
+        except (DriverError, OSError, EOFError):
+            return False
+        finally:
+            _driver_log.disabled = False
+        return True
+
+    @property
+    def _port_file(self) -> Path:
+        return self._data_dir / "port"
+
+    def _choose_port(self) -> int:
+        """Raises ClickHouseNotStarted when the port asked for is taken."""
         if self._asked_port is not None:
-            try:
-                return socket.create_server((self.host, self._asked_port), backlog=128)
-            except OSError as error:
-                raise ClickHouseNotStarted(f"port {self._asked_port} is taken: {error}") from error
+            if not _is_free(self.host, self._asked_port):
+                raise ClickHouseNotStarted(f"port {self._asked_port} is taken by another process")
+            return self._asked_port
         try:
-            return socket.create_server((self.host, self._last_port()), backlog=128)
-        except OSError:
-            return socket.create_server((self.host, 0), backlog=128)
-
-    def _last_port(self) -> int:
-        try:
-            return int((self._data_dir / "port").read_text())
+            last = int(self._port_file.read_text())
         except (OSError, ValueError):
-            return 0
+            last = 0
+        if last and _is_free(self.host, last):
+            return last
+        with socket.create_server((self.host, 0)) as any_free:
+            port: int = any_free.getsockname()[1]
+            return port
 
-    def _why(self, log_start: int) -> str:
-        with self.log_path.open("rb") as log:
-            log.seek(log_start)
-            lines = log.read().decode(errors="replace").splitlines()
-        tail = "\n".join(lines[-_LOG_TAIL_LINES:])
-        if "Cannot lock file" in tail:
-            return f"{self._data_dir} is in use by another ClickHouse engine{self._holder()}; stop that first"
-        return f"ClickHouse did not start; the end of {self.log_path}:\n{tail}"
+    def _port_was_taken(self) -> bool:
+        return "Address already in use" in self._log_tail()
 
-    def _holder(self) -> str:
-        try:
-            first = (self._data_dir / "engine" / "status").read_text().splitlines()[0]
-        except (OSError, IndexError):
-            return ""
-        return f" (process {first.removeprefix('PID: ')})"
+    def _log_tail(self) -> str:
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError:
+        return False
+    return True

@@ -1,7 +1,7 @@
 """`python -m infra.local.clickhouse_endpoint --path DIR --port N`: the endpoint as a process of its own.
 
-Ends at SIGTERM, SIGINT, or, with `--until-stdin-closes`, with the process that holds the other end of its
-standard input. Refuses to listen beyond this machine without a password.
+Ends at SIGTERM or SIGINT, with the queries that run cancelled. Refuses to listen beyond this machine without a
+password.
 """
 
 from __future__ import annotations
@@ -27,20 +27,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--path", type=Path, required=True, help="data directory of the engine")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9000, help="0 takes a free one")
-    parser.add_argument("--listen-fd", type=int, help="an inherited socket that listens already")
     parser.add_argument("--user", default="default")
     parser.add_argument("--password-file", type=Path, help="its first line is the password")
-    parser.add_argument("--until-stdin-closes", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     password = options.password_file.read_text().splitlines()[0] if options.password_file else ""
-    if not password and options.listen_fd is None and not _is_loopback(options.host):
+    if not password and not _is_loopback(options.host):
         parser.error(f"--host {options.host} is reachable from other machines: give a --password-file")
-    if options.listen_fd is None:
-        listener = socket.create_server((options.host, options.port), backlog=128)
-    else:
-        listener = socket.socket(fileno=options.listen_fd)
+    # Before the engine starts: whoever connects meanwhile waits.
+    listener = socket.create_server((options.host, options.port), backlog=128)
 
     path = options.path.resolve()
     path.mkdir(parents=True, exist_ok=True)
@@ -56,8 +52,6 @@ def main(arguments: list[str] | None = None) -> int:
     # Set after the engine is there: it brings handlers of its own.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if options.until_stdin_closes:
-        threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
     threading.Thread(target=server.serve, daemon=True).start()
     log.info("listens on %s port %d, data in %s", *listener.getsockname()[:2], path)
     stop.wait()
@@ -75,12 +69,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _wait_for_end_of_input(stop: threading.Event) -> None:
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    stop.set()
 
 
 if __name__ == "__main__":
