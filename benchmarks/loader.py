@@ -93,7 +93,7 @@ def load_with_faust(arguments: Plan, stop: Event, counting: Callable[[Callable[[
         cells = {column: given[field] for field, column in COLUMNS_OF_FIELDS[name].items()}
         return [_cell(column, cells.get(column)) for column in columns]
 
-    @app.agent(source, concurrency=1)  # type: ignore[misc]
+    @app.agent(source, concurrency=1)  # type: ignore[untyped-decorator]
     async def loading(stream: Any) -> None:
         nonlocal done
         rows: list[list[Any]] = []

@@ -58,7 +58,7 @@ def measure(job: Job, arguments: Any, phases: list[Phase], timeout: float = 600.
     process = context.Process(target=_child, args=(job, arguments, [(p.system, p.until) for p in phases], theirs))
     process.start()
     theirs.close()
-    results = []
+    results: list[Measurement] = []
     try:
         for phase in phases:
             if phase.before is not None:

@@ -41,7 +41,7 @@ class OneByOne:
         at = bisect_right(times, occurred_at)
         state = states[at - 1] if at else EMPTY
         facts = event_facts(name, record)
-        view = self._knowledge.view(self._knowledge.epoch_of(occurred_at))
+        view = self._knowledge.view(self._knowledge.epoch(occurred_at))
         retention = retention_class(facts, view, occurred_at, record.get("collected_at"))
         decision = decide(facts, view, state, retention)
         tagged = {**record, **decision_tags(decision), "revision": 0, "judged_at": now}

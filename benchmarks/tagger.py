@@ -78,7 +78,7 @@ def tag_with_faust(arguments: Plan, stop: Event, counting: Callable[[Callable[[]
     sink = raw_topic(app, "violations")
     done = 0
 
-    @app.agent(source, concurrency=1)  # type: ignore[misc]
+    @app.agent(source, concurrency=1)  # type: ignore[untyped-decorator]
     async def tagging(stream: Any) -> None:
         nonlocal done
         async for event in stream.events():

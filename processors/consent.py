@@ -91,7 +91,9 @@ class _Running:
     def __init__(self) -> None:
         self._band = "adult"
         self._erased = False
-        self.leave()
+        self._accepted: frozenset[int] = frozenset()
+        self._guardian = False
+        self._choices: dict[Choice, int] = {}
 
     def take(self, time: int, facts: list[ConsentFact]) -> None:
         """Takes all facts of one moment; no moment may be earlier than the one before."""
@@ -117,9 +119,9 @@ class _Running:
 
     def leave(self) -> None:
         """Ends all but the age."""
-        self._accepted: frozenset[int] = frozenset()
+        self._accepted = frozenset()
         self._guardian = False
-        self._choices: dict[Choice, int] = {}
+        self._choices = {}
 
     def erase(self) -> None:
         """Ends all, and suppresses until an acceptance that nothing has ended."""

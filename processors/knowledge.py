@@ -53,7 +53,7 @@ STANDARD_RULES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Purpose:
-    """A purpose of a policy. `basis`: policy_acceptance, opt_out or explicit_consent; `retention_days` None: no limit."""
+    """A purpose. `basis`: policy_acceptance, opt_out or explicit_consent; `retention_days` None: no limit."""
 
     clause: str
     basis: str
