@@ -18,13 +18,13 @@ POLL_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
 
 
-def end_offsets(admin: AdminClient, topics: Iterable[str]) -> Ends:
+def end_offsets(admin: AdminClient, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> Ends:
     """Of every partition, the offset behind the last that a `read_committed` reader can reach, markers included.
 
     Topics that are not there have none. Raises `KafkaException`.
     """
     wanted = set(topics)
-    existing = admin.list_topics(timeout=REQUEST_SECONDS).topics
+    existing = admin.list_topics(timeout=timeout).topics
     asked = {
         TopicPartition(topic, partition): OffsetSpec.latest()
         for topic in wanted & existing.keys()
@@ -32,31 +32,30 @@ def end_offsets(admin: AdminClient, topics: Iterable[str]) -> Ends:
     }
     if not asked:
         return {}
-    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS)
-    return {(tp.topic, tp.partition): future.result(REQUEST_SECONDS).offset for tp, future in futures.items()}
+    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout)
+    return {(tp.topic, tp.partition): future.result(timeout).offset for tp, future in futures.items()}
 
 
-def committed_offsets(admin: AdminClient, group: str) -> Ends:
+def committed_offsets(admin: AdminClient, group: str, timeout: float = REQUEST_SECONDS) -> Ends:
     """What a group has committed; partitions without a commit are left out. Raises `KafkaException`."""
     [future] = admin.list_consumer_group_offsets(
-        [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_SECONDS
+        [ConsumerGroupTopicPartitions(group)], request_timeout=timeout
     ).values()
-    partitions = future.result(REQUEST_SECONDS).topic_partitions
+    partitions = future.result(timeout).topic_partitions
     for tp in partitions:
         if tp.error is not None:
             raise KafkaException(tp.error)
     return {(tp.topic, tp.partition): tp.offset for tp in partitions if tp.offset >= 0}
 
 
-def lags(admin: AdminClient, jobs: Iterable[str] | None = None) -> dict[str, int]:
+def lags(admin: AdminClient, timeout: float = REQUEST_SECONDS) -> dict[str, int]:
     """Job → how many offsets it is behind, over all its partitions. Raises `KafkaException`."""
-    chosen = list(JOBS if jobs is None else jobs)
-    ends = end_offsets(admin, {topic for job in chosen for topic in JOBS[job].reads})
-    return {job: _behind(admin, job, ends) for job in chosen}
+    ends = end_offsets(admin, {topic for job in JOBS.values() for topic in job.reads}, timeout)
+    return {job: _behind(admin, job, ends, timeout) for job in JOBS}
 
 
-def _behind(admin: AdminClient, job: str, ends: Mapping[tuple[str, int], int]) -> int:
-    committed = committed_offsets(admin, job)
+def _behind(admin: AdminClient, job: str, ends: Mapping[tuple[str, int], int], timeout: float = REQUEST_SECONDS) -> int:
+    committed = committed_offsets(admin, job, timeout)
     return sum(max(0, end - committed.get(tp, 0)) for tp, end in ends.items() if tp[0] in JOBS[job].reads)
 
 

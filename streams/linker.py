@@ -54,7 +54,7 @@ class Linker:
         self.linked = 0
 
     def run(self, stop: Event, ready: Callable[[], None] = lambda: None) -> None:
-        """Links until `stop` is set. Raises `KafkaException`, `DecodeError`, `ClickHouseError`: the batch is repeated."""
+        """Links until `stop` is set. Raises `KafkaException`, `DecodeError`, `ClickHouseError`; nothing is lost."""
         consumer = self._kafka.consumer(GROUP, **{"group.instance.id": self._instance, "auto.offset.reset": "error"})
         reader = GroupReader(consumer, [SUBJECT_STATE], self._assigned, lambda _partitions, _lost: None)
         try:

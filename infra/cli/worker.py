@@ -1,0 +1,101 @@
+"""`lineage worker JOB`: one worker of a job, in the foreground, until SIGTERM or Ctrl-C. The unit of deployment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any, Protocol
+
+import click
+
+from infra.cli.main import told
+from infra.cli.options import located
+from infra.settings import Settings
+
+log = logging.getLogger("lineage.worker")
+
+JOBS = ("tagger", "loader", "links")
+
+
+class _Job(Protocol):
+    def run(self, stop: Event, ready: Callable[[], None]) -> None: ...
+
+
+@click.command()
+@click.argument("job", type=click.Choice(JOBS))
+@click.option("--instance", default="0", show_default=True, help="Its name among the job's workers; must be unique.")
+@click.option("--poison-ratio", type=click.FloatRange(0, 1), help="tagger: stop when more of a batch cannot be taken.")
+@click.option("--batch-size", type=click.IntRange(1), help="Messages in a batch at most.")
+@click.option("--ready-file", type=click.Path(path_type=Path), hidden=True)
+@located
+def worker(
+    job: str,
+    instance: str,
+    poison_ratio: float | None,
+    batch_size: int | None,
+    ready_file: Path | None,
+    settings: Settings,
+) -> None:
+    """Run one worker of a job until it is told to stop (SIGTERM, Ctrl-C).
+
+    Start more with other --instance names to share the partitions. A worker that cannot go on ends with exit code 1
+    and is meant to be started again: what it had not finished is done then, once.
+
+    \b
+    Examples:
+      lineage worker tagger --kafka broker:9092 --instance tagger-1
+      lineage worker loader --kafka broker:9092 --clickhouse clickhouse://user:secret@db:9000/lineage
+    """
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True
+    )
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def ready() -> None:
+        log.info("%s %s runs, process %d", job, instance, os.getpid())
+        if ready_file is not None:
+            ready_file.write_text(f"{os.getpid()}\n")
+
+    given: dict[str, Any] = {"instance": instance, "registry": settings.registry()}
+    if batch_size is not None:
+        given["batch_size"] = batch_size
+    if poison_ratio is not None:
+        if job != "tagger":
+            raise click.UsageError("--poison-ratio is for the tagger: the other jobs read what it wrote")
+        given["poison_ratio"] = poison_ratio
+    try:
+        _job(job, settings, given).run(stop, ready)
+    except Exception as error:
+        log.exception("%s stops", job)
+        # The last line is what `lineage status` shows.
+        log.error("%s", told(error).splitlines()[0])
+        # Threads of a client library must not keep a worker alive that does nothing any more.
+        logging.shutdown()
+        os._exit(1)
+    log.info("%s %s stopped", job, instance)
+
+
+def _job(job: str, settings: Settings, given: dict[str, Any]) -> _Job:
+    kafka = settings.kafka()
+    if job == "tagger":
+        from streams.tagger import Tagger
+
+        return Tagger(kafka, **given)
+    from sinks.clickhouse.client import connect
+
+    client = connect(settings.clickhouse())
+    if job == "loader":
+        from sinks.clickhouse.lineage_table import LineageTable
+        from streams.loader import Loader
+
+        return Loader(kafka, LineageTable(client), **given)
+    from streams.linker import Linker
+
+    return Linker(kafka, client, **given)

@@ -1,0 +1,183 @@
+"""Where things are: an explicit option, else the environment, which is read here only, else the running local stack.
+
+Everything else gets what it needs as arguments. Secrets are read when they are used, made only by `make_secrets`, and
+never printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infra.local.state import StackState, read_state
+from streams.identities import generate_controller_keys
+from streams.kafka import Kafka
+from streams.registry import ConfluentRegistry
+from streams.serdes import Registry
+
+DEFAULT_DATA = Path(".lineage")
+PEPPER_SIZE = 32
+
+
+class SettingsError(Exception):
+    """Something is nowhere to be found; the text says where it is looked for."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was given: by option, else by the environment. What was not is asked of the stack in `data`."""
+
+    data: Path
+    kafka_bootstrap: str | None = None
+    kafka_config: Mapping[str, Any] = field(default_factory=dict)
+    clickhouse_url: str | None = None
+    schema_registry: str | None = None
+    java_home: Path | None = None
+    maven_repository: str | None = None
+    # Where secrets are that do not lie in the data folder: name → file.
+    secret_files: Mapping[str, Path] = field(default_factory=dict)
+
+    def stack(self) -> StackState | None:
+        """The local stack that runs on the data folder."""
+        return read_state(self.data)
+
+    def kafka(self) -> Kafka:
+        """Raises `SettingsError` when no cluster is given and no stack runs."""
+        stack = None if self.kafka_bootstrap else self.stack()
+        bootstrap = self.kafka_bootstrap or (stack.kafka if stack else None)
+        if not bootstrap:
+            raise SettingsError(
+                f"no Kafka: start the local stack (lineage up --data {self.data}), or name a cluster with "
+                "--kafka HOST:PORT or LINEAGE_KAFKA"
+            )
+        return Kafka(bootstrap, self.kafka_config)
+
+    def clickhouse(self) -> str:
+        """The URL of ClickHouse. Raises `SettingsError` when none is given and no stack runs."""
+        stack = None if self.clickhouse_url else self.stack()
+        url = self.clickhouse_url or (stack.clickhouse_url if stack else None)
+        if not url:
+            raise SettingsError(
+                f"no ClickHouse: start the local stack (lineage up --data {self.data}), or name a server with "
+                "--clickhouse clickhouse://USER:PASSWORD@HOST:9000/DATABASE or LINEAGE_CLICKHOUSE"
+            )
+        return url
+
+    def registry(self) -> Registry | None:
+        """The schema registry that is given; none: single-object encoding. Raises `RegistryError`."""
+        return ConfluentRegistry(self.schema_registry) if self.schema_registry else None
+
+    def pepper(self) -> bytes:
+        """What user ids are made pseudonymous with. Raises `SettingsError`."""
+        return self._secret("pepper", "LINEAGE_PEPPER_FILE")
+
+    def controller_public_key(self) -> bytes:
+        """PEM. Raises `SettingsError`."""
+        return self._secret("controller-public.pem", "LINEAGE_CONTROLLER_PUBLIC_KEY")
+
+    def controller_private_key(self) -> bytes:
+        """PEM. Raises `SettingsError`."""
+        return self._secret("controller-private.pem", "LINEAGE_CONTROLLER_PRIVATE_KEY")
+
+    def make_secrets(self) -> list[str]:
+        """Makes the secrets that are neither given nor in the data folder yet; the names of those made."""
+        made = []
+        folder = self.data / "secrets"
+        if not self._secret_path("pepper").exists() and "pepper" not in self.secret_files:
+            _write_secret(folder / "pepper", secrets.token_bytes(PEPPER_SIZE))
+            made.append("pepper")
+        keys = ("controller-private.pem", "controller-public.pem")
+        if not any(key in self.secret_files or self._secret_path(key).exists() for key in keys):
+            for name, pem in zip(keys, generate_controller_keys(), strict=True):
+                _write_secret(folder / name, pem)
+            made.append("controller keys")
+        return made
+
+    def _secret_path(self, name: str) -> Path:
+        return self.secret_files.get(name) or self.data / "secrets" / name
+
+    def _secret(self, name: str, variable: str) -> bytes:
+        path = self._secret_path(name)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise SettingsError(
+                f"no {name}: {path} does not exist; `lineage up` makes it, or set {variable} to the file that holds it"
+            ) from None
+
+
+def settings(
+    environment: Mapping[str, str] | None = None,
+    *,
+    data: str | Path | None = None,
+    kafka: str | None = None,
+    clickhouse: str | None = None,
+) -> Settings:
+    """Settings from options, else from the environment (this process's own by default). Raises `SettingsError`."""
+    env = os.environ if environment is None else environment
+    secret_files = {
+        name: Path(env[variable])
+        for name, variable in (
+            ("pepper", "LINEAGE_PEPPER_FILE"),
+            ("controller-public.pem", "LINEAGE_CONTROLLER_PUBLIC_KEY"),
+            ("controller-private.pem", "LINEAGE_CONTROLLER_PRIVATE_KEY"),
+        )
+        if env.get(variable)
+    }
+    config = env.get("LINEAGE_KAFKA_CONFIG")
+    java_home = env.get("JAVA_HOME")
+    return Settings(
+        data=Path(data or env.get("LINEAGE_DATA") or DEFAULT_DATA).absolute(),
+        kafka_bootstrap=kafka or env.get("LINEAGE_KAFKA") or None,
+        kafka_config=read_kafka_config(Path(config)) if config else {},
+        clickhouse_url=clickhouse or env.get("LINEAGE_CLICKHOUSE") or None,
+        schema_registry=env.get("LINEAGE_SCHEMA_REGISTRY") or None,
+        java_home=Path(java_home) if java_home else None,
+        maven_repository=env.get("LINEAGE_MAVEN_REPOSITORY") or None,
+        secret_files=secret_files,
+    )
+
+
+def read_kafka_config(path: Path) -> dict[str, Any]:
+    """librdkafka settings from a file: a JSON object, or lines of `name=value` with `#` comments.
+
+    Raises `SettingsError`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"LINEAGE_KAFKA_CONFIG: {path} cannot be read: {error.strerror}") from None
+    if text.lstrip().startswith("{"):
+        try:
+            found: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise SettingsError(f"LINEAGE_KAFKA_CONFIG: {path} is not JSON: {error}") from None
+        return found
+    config = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals:
+            raise SettingsError(f"LINEAGE_KAFKA_CONFIG: {path}:{number}: expected name=value")
+        config[name.strip()] = value.strip()
+    return config
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    """Whole or not at all, and never readable for others, not even for an instant."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(handle, content)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    draft.rename(path)
