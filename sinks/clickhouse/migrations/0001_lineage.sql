@@ -41,7 +41,14 @@ CREATE TABLE IF NOT EXISTS lineage ${on_cluster}
     source LowCardinality(String),
     kafka_partition UInt16 CODEC(ZSTD(1)),
     kafka_offset UInt64 CODEC(T64, ZSTD(1)),
-    INDEX kafka_coordinates (kafka_partition, kafka_offset) TYPE minmax GRANULARITY 64
+    INDEX kafka_coordinates (kafka_partition, kafka_offset) TYPE minmax GRANULARITY 64,
+    -- All rows, by what questions group by: answers by recipient, by purpose and by day (docs/adr/0002-…). Part of
+    -- each part, so that no crash can separate the two, and rebuilt by ALTER … DELETE.
+    PROJECTION by_day
+    (
+        SELECT toDate(occurred_at), activity, recipient, purpose, verdict, clauses, count()
+        GROUP BY toDate(occurred_at), activity, recipient, purpose, verdict, clauses
+    )
 )
 ENGINE = ${replicated}MergeTree
 PARTITION BY toYYYYMM(occurred_at)
