@@ -134,7 +134,7 @@ def _measure(type_name: str) -> Measure:
         return _tuple([_NAMED_ELEMENT.sub("", element, count=1) for element in arguments])
     if family == "Nested" and arguments:
         return _array_of(_tuple([_NAMED_ELEMENT.sub("", element, count=1) for element in arguments]))
-    raise UnsupportedType(f"columns of type {type_name} are not spoken here")
+    raise UnsupportedType(f"columns of type {type_name[:80]} are not spoken here")
 
 
 def _split(arguments: str) -> list[str]:

@@ -30,7 +30,6 @@ from infra.local.clickhouse_endpoint.packets import ClientPacket, Query
 from infra.local.clickhouse_endpoint.statements import (
     InsertOfBlocks,
     insert_of_blocks,
-    is_select,
     without_format,
 )
 from infra.local.clickhouse_endpoint.wire import ByteSource, Disconnected, ProtocolError, unpacked_frame
@@ -119,7 +118,7 @@ class Conversation:
             tables = [*self._tables_sent_along(query, sent_along)]
             try:
                 session.begin(query.settings)
-                session.refuse_many(query.sql)
+                streams = session.streams(query.sql)
                 for name, shape, spool in tables:
                     sent_along.enter_context(session.temporary_table(name, shape.columns, spool))
                 from_cli = query.client == _COMMAND_LINE_CLIENT
@@ -127,7 +126,7 @@ class Conversation:
                 if insert is not None:
                     self._take_blocks(insert, query, session)
                 else:
-                    self._give_result(query, session)
+                    self._give_result(without_format(query.sql), streams, query.compressed, session)
             except EngineError as error:
                 self._send(packets.exception(error.code, str(error)))
                 return
@@ -180,20 +179,22 @@ class Conversation:
         spool.rows += shape.rows
         return shape
 
-    def _give_result(self, query: Query, session: Session) -> None:
-        sql = without_format(query.sql)
+    def _give_result(self, sql: str, streams: bool, compressed: bool, session: Session) -> None:
         with self._watched() as running:
-            if is_select(sql):
-                self._give_stream(sql, query.compressed, session, running)
-                return
-            try:
-                blocks = [*split_blocks(session.run(sql))]
-            except UnsupportedType as error:
-                raise EngineError(_NOT_IMPLEMENTED, f"DB::Exception: {error}") from error
+            if streams:
+                self._give_stream(sql, compressed, session, running)
+            else:
+                self._give_blocks(session.run(sql), compressed)
+
+    def _give_blocks(self, result: bytes, compressed: bool) -> None:
+        try:
+            blocks = [*split_blocks(result)]
+        except UnsupportedType as error:
+            raise EngineError(_NOT_IMPLEMENTED, f"DB::Exception: {error}") from error
         for shape, _ in blocks[:1]:
-            self._send(packets.data(shape.header(), query.compressed))
+            self._send(packets.data(shape.header(), compressed))
         for _, block in blocks:
-            self._send(packets.data(block, query.compressed))
+            self._send(packets.data(block, compressed))
 
     def _give_stream(self, sql: str, compressed: bool, session: Session, running: Running) -> None:
         rows = blocks = size = 0

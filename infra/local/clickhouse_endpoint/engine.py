@@ -18,7 +18,7 @@ from typing import Any
 
 from infra.local.clickhouse_endpoint.blocks import Column
 from infra.local.clickhouse_endpoint.packets import Setting, Work
-from infra.local.clickhouse_endpoint.statements import InsertOfBlocks, settings_set
+from infra.local.clickhouse_endpoint.statements import InsertOfBlocks, is_select, settings_set
 
 log = logging.getLogger(__name__)
 
@@ -145,10 +145,15 @@ class Session:
         self._in_force = {}
         self._statement("SET implicit_select = 0")
 
-    def refuse_many(self, sql: str) -> None:
-        """Raises EngineError for several statements in one query: chdb would run them all."""
-        if self._connection.classify_query(sql)["statement_count"] > 1:
+    def streams(self, sql: str) -> bool:
+        """Whether the result of a query is to be streamed.
+
+        Raises EngineError for several statements in one query: chdb would run them all.
+        """
+        classified = self._connection.classify_query(sql)
+        if classified["statement_count"] > 1:
             raise EngineError(SYNTAX_ERROR, "DB::Exception: Multi-statements are not allowed")
+        return is_select(sql) and classified["query_class"].name != "MUTATING"  # WITH … INSERT … SELECT
 
     def use(self, database: str) -> None:
         self._statement(f"USE {_identifier(database)}")

@@ -50,7 +50,7 @@ def without_format(sql: str) -> str:
 
 
 def is_select(sql: str) -> bool:
-    """True when the result can be streamed."""
+    """True for what begins as a SELECT does."""
     return _first_word(sql) in ("SELECT", "WITH")
 
 
