@@ -46,8 +46,11 @@ class Settings:
         """The local stack that runs on the data folder."""
         return read_state(self.data)
 
-    def kafka(self) -> Kafka:
-        """Raises `SettingsError` when no cluster is given and no stack runs."""
+    def kafka(self, log_level: int = 2) -> Kafka:
+        """Raises `SettingsError` when no cluster is given and no stack runs.
+
+        `log_level`: librdkafka's own, by default quiet: what goes wrong is told by what raises.
+        """
         stack = None if self.kafka_bootstrap else self.stack()
         bootstrap = self.kafka_bootstrap or (stack.kafka if stack else None)
         if not bootstrap:
@@ -55,7 +58,7 @@ class Settings:
                 f"no Kafka: start the local stack (lineage up --data {self.data}), or name a cluster with "
                 "--kafka HOST:PORT or LINEAGE_KAFKA"
             )
-        return Kafka(bootstrap, self.kafka_config)
+        return Kafka(bootstrap, {"log_level": log_level, **self.kafka_config})
 
     def clickhouse(self) -> str:
         """The URL of ClickHouse. Raises `SettingsError` when none is given and no stack runs."""

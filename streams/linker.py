@@ -63,7 +63,10 @@ class Linker:
                 read = reader.read(self._batch_size, self._batch_seconds)
                 self._insert(read.messages)
                 # Markers at the end of the log are no records, yet behind us.
-                positions = reader.positions() | read.ends
+                positions = reader.positions()
+                for tp, end in read.ends.items():
+                    # Messages may have come in behind an end that was told in the same read.
+                    positions[tp] = max(end, positions.get(tp, end))
                 behind = {tp: o for tp, o in positions.items() if self._committed.get(tp, -1) < o}
                 if not behind:
                     continue

@@ -9,6 +9,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -97,15 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def told(error: BaseException) -> str:
-    """An error in words for people: its text; for one of Kafka the broker's words; the class where no text is."""
-    first = error.args[0] if error.args else None
-    # A KafkaException holds a KafkaError, which says it in words.
-    text = first.str() if hasattr(first, "str") and hasattr(first, "code") else str(error)
-    expected = type(error).__module__.split(".")[0] in _OURS or isinstance(error, OSError | TimeoutError)
-    if not text:
-        text = type(error).__name__
+    """An error in words for people: its text, of one of Kafka's the broker's words; the class where it says more."""
+    first: Any = error.args[0] if error.args else None
     if hasattr(first, "code") and hasattr(first, "str"):
-        return f"Kafka: {text}; is the broker up? (lineage doctor)"
+        return f"Kafka: {first.str()}; is the broker up? (lineage doctor)"
+    text = str(error) or type(error).__name__
+    expected = type(error).__module__.split(".")[0] in _OURS or isinstance(error, OSError)
     return text if expected else f"{type(error).__name__}: {text} (add --debug for the traceback)"
 
 

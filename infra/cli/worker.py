@@ -83,7 +83,7 @@ def worker(
 
 
 def _job(job: str, settings: Settings, given: dict[str, Any]) -> _Job:
-    kafka = settings.kafka()
+    kafka = settings.kafka(log_level=4)
     if job == "tagger":
         from streams.tagger import Tagger
 

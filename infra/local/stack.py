@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
@@ -23,7 +23,6 @@ from infra.local.parts import Part, Service, Worker, wait_for_free
 from infra.local.preparation import prepare
 from infra.local.state import PartState, StackState
 from infra.settings import Settings
-from streams.kafka import Kafka
 from streams.topology import JOBS
 
 Progress = Callable[[str], None]
@@ -110,7 +109,7 @@ class Stack:
         self._start_services()
         if stop.is_set():
             return
-        kafka = Kafka(self._kafka_bootstrap(), self._settings.kafka_config)
+        kafka = replace(self._settings, kafka_bootstrap=self._kafka_bootstrap()).kafka()
         prepare(
             kafka,
             self._clickhouse_url(),
