@@ -22,6 +22,7 @@ from sinks.clickhouse.errors import sorted_errors
 from sinks.clickhouse.native import native_block
 
 DEFAULT_TIMEOUT_S = 30
+_GRACE_S = 5
 
 
 def insert_lineage(client: Client, rows: CodedRows, token: str, timeout_s: int = DEFAULT_TIMEOUT_S) -> None:
@@ -66,8 +67,13 @@ def insert(client: Client, table: str, rows: CodedRows, token: str, timeout_s: i
         "max_execution_time": timeout_s,
     }
     sql = f"INSERT INTO {quoted(table)} ({', '.join(map(quoted, sorted(rows.columns)))}) VALUES"
-    # The driver closes the connection on any error inside: half a block is never followed by another query.
-    with sorted_errors(), client.disconnect_on_error(sql, settings):
+    # The driver closes the connection on any error inside: half a block is never followed by another query. And past
+    # the server's own limit nothing more is to come: an insert does not hang on a dead connection.
+    with (
+        sorted_errors(),
+        client.disconnect_on_error(sql, settings),
+        client.connection.timeout_setter(timeout_s + _GRACE_S),
+    ):
         client.connection.send_query(sql)
         client.connection.send_external_tables(None)
         sample = client.receive_sample_block()
@@ -92,5 +98,5 @@ def _send_block(client: Client, rows: CodedRows, columns: list[tuple[str, str]])
     out = connection.block_out  # compresses, when the connection does
     BlockInfo().write(out.fout)
     for part in parts:
-        out.fout.write(bytes(part))
+        out.fout.write(bytes(part))  # it wants bytes, and does not say so
     out.finalize()

@@ -141,14 +141,14 @@ def _vocabulary(series: pl.Series, *, nullable: bool) -> tuple[Array, list[str]]
     text = series.cast(pl.String)
     if not nullable:
         text = text.fill_null("")
-    vocabulary = text.drop_nulls().unique().sort().to_list()
-    # A dense rank among the distinct values in order counts from 1.
-    keys = text.rank("dense").fill_null(0).to_numpy().astype(np.int64)
+    distinct = text.drop_nulls().unique()
+    # The fastest way found to number strings: as the physical form of an enumeration of them.
+    keys = text.cast(pl.Enum(distinct)).to_physical().cast(pl.UInt32)
+    vocabulary = distinct.to_list()
     if nullable:
+        keys = (keys + 1).fill_null(0)
         vocabulary = ["", *vocabulary]
-    else:
-        keys -= 1
-    return keys.astype(_KEY_TYPES[_key_width(len(vocabulary))]), vocabulary
+    return keys.to_numpy().astype(_KEY_TYPES[_key_width(len(vocabulary))]), vocabulary
 
 
 def _dictionary(vocabulary: list[str], count: int) -> Parts:
