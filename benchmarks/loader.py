@@ -90,7 +90,9 @@ def load_with_faust(arguments: Plan, stop: Event, counting: Callable[[Callable[[
             "kafka_partition": event.message.partition,
             "kafka_offset": event.message.offset,
         }
-        cells = {column: given[field] for field, column in COLUMNS_OF_FIELDS[name].items()}
+        cells = {"activity": _ACTIVITY.get(name)} | {
+            column: given[field] for field, column in COLUMNS_OF_FIELDS[name].items()
+        }
         return [_cell(column, cells.get(column)) for column in columns]
 
     @app.agent(source, concurrency=1)  # type: ignore[untyped-decorator]
@@ -108,13 +110,18 @@ def load_with_faust(arguments: Plan, stop: Event, counting: Callable[[Callable[[
     run_faust(app, stop)
 
 
-_ARRAYS = {"clauses", "findings", "fields", "data_categories", "given_categories"}
+_ACTIVITY = {"CollectionRecorded": "collect", "ConsentRecorded": "consent"}
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(("clauses", "findings", "fields", "data_categories", "given_categories"), []),
+    **dict.fromkeys(("consent_action", "verdict", "legal_basis"), "none"),
+    **dict.fromkeys(("event_type", "discloser"), ""),
+    **dict.fromkeys(("consent_version", "policy_version"), 0),
+    "sensitive": False,
+}
 _TIMES = {"occurred_at", "collected_at", "judged_at", "recipient_effective_at"}
 
 
 def _cell(column: str, value: Any) -> Any:
     if column in _TIMES:
         return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
-    if value is None and column in _ARRAYS:
-        return []
-    return value
+    return _DEFAULTS.get(column) if value is None else value

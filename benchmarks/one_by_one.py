@@ -7,8 +7,7 @@ from typing import Any
 
 from benchmarks.workload import Workload
 from processors.consent import EMPTY, ConsentState, timeline
-from processors.decide import decide
-from processors.judge import retention_class
+from processors.decide import consider, decide, retention_class, retention_limit
 from streams.kafka import Kafka
 from streams.reference_data import ReferenceData
 from streams.serdes import Deserializer, Serializer
@@ -40,9 +39,8 @@ class OneByOne:
         times, states = self._timelines.get(key, ([], []))
         at = bisect_right(times, occurred_at)
         state = states[at - 1] if at else EMPTY
-        facts = event_facts(name, record)
-        view = self._knowledge.view(self._knowledge.epoch(occurred_at))
-        retention = retention_class(facts, view, occurred_at, record.get("collected_at"))
-        decision = decide(facts, view, state, retention)
+        case = consider(event_facts(name, record), self._knowledge.view(self._knowledge.epoch(occurred_at)))
+        retention = retention_class(retention_limit(case), occurred_at, record.get("collected_at"))
+        decision = decide(case, state, retention)
         tagged = {**record, **decision_tags(decision), "revision": 0, "judged_at": now}
         return key, self._serializers[name].encode(tagged)

@@ -7,11 +7,11 @@ person's consent state then, and how old the data was (`Retention`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
-from processors.consent import ConsentState
+from processors.consent import Choice, ConsentState
 from processors.knowledge import Purpose, Recipient, View, covers
 
 VIOLATION, GAP = "violation", "gap"
@@ -104,28 +104,42 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class _Case:
-    """One event with everything looked up."""
+class Case:
+    """An event with all that does not depend on the person: what counts, and what the rules 6, 7 and, should it come
+    to that, the recipient's terms and the discloser's find."""
 
     facts: EventFacts
     view: View
-    state: ConsentState
-    retention: Retention
     purpose: str | None
+    rule: Purpose | None
     categories: tuple[str, ...]
     recipient: Recipient | None
-
-    @property
-    def rule(self) -> Purpose | None:
-        """The purpose's rule, if the policy in force has the purpose."""
-        policy = self.view.policy
-        return None if policy is None or self.purpose is None else policy.purposes.get(self.purpose)
+    of_categories: tuple[Finding, ...] = ()
+    of_region: tuple[Finding, ...] = ()
+    of_terms: tuple[Finding, ...] = ()
+    of_discloser: tuple[Finding, ...] = ()
 
     def find(self, rule: str, reason: str, outcome: str = VIOLATION) -> Finding:
         return Finding(self.view.clause(rule), outcome, reason)
 
 
-def resolve(facts: EventFacts, view: View) -> tuple[str | None, tuple[str, ...]]:
+def consider(facts: EventFacts, view: View) -> Case:
+    """The case of an event at a time."""
+    purpose, categories = _resolve(facts, view)
+    rule = None if view.policy is None or purpose is None else view.policy.purposes.get(purpose)
+    case = Case(facts, view, purpose, rule, categories, view.recipient(facts.recipient))
+    if view.policy is None:
+        return case
+    return replace(
+        case,
+        of_categories=tuple(_categories(case)),
+        of_region=tuple(_region(case)),
+        of_terms=tuple(_terms(case)) if facts.activity == "share" else (),
+        of_discloser=tuple(_onward(case)) if facts.activity != "collect" and facts.discloser != SELF else (),
+    )
+
+
+def _resolve(facts: EventFacts, view: View) -> tuple[str | None, tuple[str, ...]]:
     """The purpose that counts, and all categories: the given ones and those of the fields, each once."""
     policy = view.policy
     purpose = facts.purpose
@@ -137,11 +151,9 @@ def resolve(facts: EventFacts, view: View) -> tuple[str | None, tuple[str, ...]]
     return purpose, tuple(dict.fromkeys([*facts.categories, *revealed]))
 
 
-def decide(facts: EventFacts, view: View, state: ConsentState, retention: Retention) -> Decision:
+def decide(case: Case, state: ConsentState, retention: Retention) -> Decision:
     """The verdict (verdicts.md, "The decision for one event at t")."""
-    purpose, categories = resolve(facts, view)
-    case = _Case(facts, view, state, retention, purpose, categories, view.recipient(facts.recipient))
-    findings, permitted_by = _judge(case)
+    findings, permitted_by = _judge(case, state, retention)
     unique = tuple(dict.fromkeys(findings))
     outcome = next((o for o in (VIOLATION, GAP) if any(f.outcome == o for f in unique)), None)
     if outcome is None:
@@ -149,14 +161,14 @@ def decide(facts: EventFacts, view: View, state: ConsentState, retention: Retent
     else:
         clauses = tuple(dict.fromkeys(f.clause for f in unique if f.outcome == outcome))
         permitted_by = None
-    policy, recipient = view.policy, case.recipient
+    policy, recipient = case.view.policy, case.recipient
     return Decision(
         verdict=outcome or "lawful",
         clauses=clauses,
         legal_basis="none" if outcome else _legal_basis(case, permitted_by),
         findings=unique,
-        purpose=purpose,
-        categories=categories,
+        purpose=case.purpose,
+        categories=case.categories,
         policy_version=None if policy is None else policy.version,
         recipient_kind=None if recipient is None else recipient.kind,
         recipient_effective_at=None if recipient is None else recipient.effective_at,
@@ -165,7 +177,7 @@ def decide(facts: EventFacts, view: View, state: ConsentState, retention: Retent
     )
 
 
-def _judge(case: _Case) -> tuple[list[Finding], str | None]:
+def _judge(case: Case, state: ConsentState, retention: Retention) -> tuple[list[Finding], str | None]:
     """The findings in the order of the rules 2, 3, 4, 9, 5, 6, 7, 8, and the clause that permits if there are none."""
     facts = case.facts
     clause = case.view.clause
@@ -173,25 +185,29 @@ def _judge(case: _Case) -> tuple[list[Finding], str | None]:
         if facts.activity == "publish":
             return [], clause("publish_order")
         if facts.activity != "collect" and case.recipient is not None and case.recipient.kind == "authority":
-            return list(_region(case)), clause("share_authority")
-    if case.state.suppressed:
+            return [*case.of_region], clause("share_authority")
+    if state.suppressed:
         return [case.find("suppressed", "suppressed")], None
     findings: list[Finding] = []
-    if case.state.band != "adult" and not case.state.guardian:
+    if state.band != "adult" and not state.guardian:
         findings.append(case.find("minor", "minor_without_guardian"))
     policy = case.view.policy
     if policy is None:
         return [*findings, case.find("no_policy", "no_policy")], None
-    if policy.version not in case.state.accepted:
+    if policy.version not in state.accepted:
         findings.append(case.find("not_accepted", "not_accepted"))
-    permit, permitted_by = ([], None) if facts.activity == "collect" else _permit(case)
-    findings += sorted(permit, key=_clause)
-    findings += _purpose(case)
-    findings += _categories(case)
-    findings += _region(case)
-    findings += _retention(case)
     if facts.activity == "collect":
-        permitted_by = clause("purpose") if case.rule is None else case.rule.clause
+        permitted_by: str | None = clause("purpose") if case.rule is None else case.rule.clause
+    else:
+        permit, permitted_by = _permit(case, state)
+        findings += sorted(permit, key=_clause)
+    findings += _purpose(case, state)
+    findings += case.of_categories
+    findings += case.of_region
+    if retention is Retention.FUTURE:
+        findings.append(case.find("retention", "collected_later", GAP))
+    elif retention is Retention.OVER:
+        findings.append(case.find("retention", "retention_over"))
     return findings, permitted_by
 
 
@@ -199,7 +215,7 @@ def _clause(finding: Finding) -> str:
     return finding.clause
 
 
-def _legal_basis(case: _Case, permitted_by: str | None) -> str:
+def _legal_basis(case: Case, permitted_by: str | None) -> str:
     clause = case.view.clause
     if case.facts.activity != "collect":
         if permitted_by in (clause("share_authority"), clause("publish_order")):
@@ -214,13 +230,15 @@ def _legal_basis(case: _Case, permitted_by: str | None) -> str:
 # Rule 5
 
 
-def _purpose(case: _Case) -> Iterator[Finding]:
+def _purpose(case: Case, state: ConsentState) -> Iterator[Finding]:
     if case.purpose is None:
         if case.facts.activity not in ("transfer", "publish"):
             yield case.find("purpose", "purpose_unknown", GAP)
         return
     rule = case.rule
-    use = _use_state(case, case.purpose, rule is not None)
+    if rule is not None and rule.basis == "policy_acceptance":
+        return
+    use = _use_state(state, case.purpose, rule is not None)
     if rule is None:
         if use is not True:
             yield case.find("purpose", "purpose_outside_policy")
@@ -230,9 +248,9 @@ def _purpose(case: _Case) -> Iterator[Finding]:
         yield Finding(rule.clause, VIOLATION, "use_withdrawn" if use is False else "use_not_granted")
 
 
-def _use_state(case: _Case, purpose: str, in_policy: bool) -> bool | None:
+def _use_state(state: ConsentState, purpose: str, in_policy: bool) -> bool | None:
     """Granted, withdrawn or nothing said. A grant of `*` counts for purposes in the policy only."""
-    for choice in reversed(case.state.choices):
+    for choice in reversed(state.choices):
         if choice.activity == "use" and (
             choice.purpose == purpose or (choice.purpose == "*" and (in_policy or not choice.granted))
         ):
@@ -243,7 +261,7 @@ def _use_state(case: _Case, purpose: str, in_policy: bool) -> bool | None:
 # Rule 6
 
 
-def _categories(case: _Case) -> Iterator[Finding]:
+def _categories(case: Case) -> Iterator[Finding]:
     policy = case.view.policy
     assert policy is not None
     unknown = any(name not in policy.fields for name in case.facts.fields)
@@ -258,7 +276,7 @@ def _categories(case: _Case) -> Iterator[Finding]:
 # Rule 7
 
 
-def _region(case: _Case) -> Iterator[Finding]:
+def _region(case: Case) -> Iterator[Finding]:
     policy, facts = case.view.policy, case.facts
     if policy is None or not policy.residency or facts.activity == "publish":
         return
@@ -282,32 +300,30 @@ def _region(case: _Case) -> Iterator[Finding]:
 # Rule 8
 
 
-def retention_limit(facts: EventFacts, view: View) -> int | None:
+def retention_limit(case: Case) -> int | None:
     """How old the data of a disclosure may be, in ms; None: no limit, or no policy."""
-    policy = view.policy
+    policy = case.view.policy
     if policy is None:
         return None
-    purpose, categories = resolve(facts, view)
-    rule = None if purpose is None else policy.purposes.get(purpose)
-    days = [] if rule is None or rule.retention_days is None else [rule.retention_days]
-    days += [n for listed, n in policy.retention.items() if any(covers((listed,), c) for c in categories)]
+    days = [] if case.rule is None or case.rule.retention_days is None else [case.rule.retention_days]
+    days += [n for listed, n in policy.retention.items() if any(covers((listed,), c) for c in case.categories)]
     return min(days) * DAY_MS if days else None
 
 
-def _retention(case: _Case) -> Iterator[Finding]:
-    if case.facts.activity == "collect":
-        return
-    if case.retention is Retention.FUTURE:
-        yield case.find("retention", "collected_later", GAP)
-    elif case.retention is Retention.OVER:
-        yield case.find("retention", "retention_over")
+def retention_class(limit: int | None, occurred_at: int, collected_at: int | None) -> Retention:
+    """The class of one event; times in ms, `collected_at` None where it is not known."""
+    if collected_at is None:
+        return Retention.UNCHECKED
+    if collected_at > occurred_at:
+        return Retention.FUTURE
+    return Retention.OVER if limit is not None and occurred_at - collected_at > limit else Retention.WITHIN
 
 
 # Rule 9
 
 
-def _permit(case: _Case) -> tuple[list[Finding], str | None]:
-    granted = _disclosure_state(case)
+def _permit(case: Case, state: ConsentState) -> tuple[list[Finding], str | None]:
+    granted = _disclosure_state(case, state)
     match case.facts.activity:
         case "share":
             findings, permitted_by = _permit_share(case, granted)
@@ -317,22 +333,21 @@ def _permit(case: _Case) -> tuple[list[Finding], str | None]:
             permitted_by = case.view.clause("publish_consent")
             reason = "refused" if granted is False else "no_consent"
             findings = [] if granted else [case.find("publish_consent", reason)]
-    if case.facts.discloser != SELF and not granted:
-        findings += _onward(case)
-    return findings, permitted_by
+    return findings if granted else [*findings, *case.of_discloser], permitted_by
 
 
-def _disclosure_state(case: _Case) -> bool | None:
+def _disclosure_state(case: Case, state: ConsentState) -> bool | None:
     """Granted for every category, refused for any, or nothing said."""
-    answers = {_choice_on(case, category) for category in case.categories or ("user",)}
+    choices = [choice for choice in reversed(state.choices) if choice.activity == case.facts.activity]
+    if not choices:
+        return None
+    answers = {_choice_on(case, choices, category) for category in case.categories or ("user",)}
     return False if False in answers else None if None in answers else True
 
 
-def _choice_on(case: _Case, category: str) -> bool | None:
+def _choice_on(case: Case, choices: list[Choice], category: str) -> bool | None:
     facts = case.facts
-    for choice in reversed(case.state.choices):
-        if choice.activity != facts.activity:
-            continue
+    for choice in choices:
         if choice.purpose != "*" and choice.purpose != case.purpose and (choice.granted or case.purpose is not None):
             continue
         below = not choice.granted and any(covers((category,), listed) for listed in choice.categories)
@@ -344,7 +359,7 @@ def _choice_on(case: _Case, category: str) -> bool | None:
     return None
 
 
-def _names(scope: str | None, granted: bool, case: _Case) -> bool:
+def _names(scope: str | None, granted: bool, case: Case) -> bool:
     """Whether a choice's recipient is the event's: by id, by its kind, or all; a grant to all means all known ones."""
     recipient = case.recipient
     if scope == "*":
@@ -354,7 +369,7 @@ def _names(scope: str | None, granted: bool, case: _Case) -> bool:
     return scope == case.facts.recipient or (recipient is not None and scope == f"kind:{recipient.kind}")
 
 
-def _permit_share(case: _Case, granted: bool | None) -> tuple[list[Finding], str | None]:
+def _permit_share(case: Case, granted: bool | None) -> tuple[list[Finding], str | None]:
     clause = case.view.clause
     if granted is not None:
         return [] if granted else [case.find("share_consent", "refused")], clause("share_consent")
@@ -365,29 +380,32 @@ def _permit_share(case: _Case, granted: bool | None) -> tuple[list[Finding], str
         case "authority":
             return [case.find("share_authority", "no_order")], None
         case "affiliate" | "partner":
-            rule = f"share_{recipient.kind}"
-            return [case.find(rule, reason) for reason in _broken_terms(case, recipient)], clause(rule)
+            return [*case.of_terms], clause(f"share_{recipient.kind}")
         case _:
             return [case.find("share", "kind_not_allowed")], None
 
 
-def _broken_terms(case: _Case, recipient: Recipient) -> Iterator[str]:
-    rule = case.rule
+def _terms(case: Case) -> Iterator[Finding]:
+    """What is broken of the terms on which an affiliate or a partner may receive."""
+    rule, recipient = case.rule, case.recipient
+    if recipient is None or recipient.kind not in ("affiliate", "partner"):
+        return
+    terms = f"share_{recipient.kind}"
     if rule is None or case.purpose not in recipient.purposes:
-        yield "purpose_not_recipients"
+        yield case.find(terms, "purpose_not_recipients")
     if not _all_covered(recipient.categories, case.categories):
-        yield "categories_not_recipients"
+        yield case.find(terms, "categories_not_recipients")
     if rule is not None and not _all_covered(rule.needs, case.categories):
-        yield "categories_not_needed"
+        yield case.find(terms, "categories_not_needed")
     if not recipient.contract_holds(case.view.at):
-        yield "no_contract"
+        yield case.find(terms, "no_contract")
 
 
 def _all_covered(listed: Iterable[str], categories: tuple[str, ...]) -> bool:
     return all(covers(listed, category) for category in categories)
 
 
-def _permit_transfer(case: _Case, granted: bool | None) -> tuple[list[Finding], str | None]:
+def _permit_transfer(case: Case, granted: bool | None) -> tuple[list[Finding], str | None]:
     clause = case.view.clause
     if granted is not None:
         return [] if granted else [case.find("transfer_consent", "refused")], clause("transfer_consent")
@@ -400,23 +418,27 @@ def _permit_transfer(case: _Case, granted: bool | None) -> tuple[list[Finding], 
     return broken, clause("transfer_successor")
 
 
-def _onward(case: _Case) -> list[Finding]:
+def _onward(case: Case) -> Iterator[Finding]:
+    """What keeps a recipient from passing the data on."""
     activity = case.facts.activity
     discloser = case.view.recipient(case.facts.discloser)
     if discloser is None:
-        return [case.find(activity, "discloser_unknown", GAP)]
-    if discloser.kind not in ("affiliate", "partner"):
-        return [case.find(activity, "discloser_kind")]
-    if activity == "publish":
+        yield case.find(activity, "discloser_unknown", GAP)
+    elif discloser.kind not in ("affiliate", "partner"):
+        yield case.find(activity, "discloser_kind")
+    elif not _may_pass_on(discloser, case):
+        yield case.find(f"share_{discloser.kind}" if activity == "share" else activity, "onward_not_allowed")
+
+
+def _may_pass_on(discloser: Recipient, case: Case) -> bool:
+    if case.facts.activity == "publish":
         named = "kind:public" in discloser.onward
     else:
         kind = None if case.recipient is None else f"kind:{case.recipient.kind}"
         named = case.facts.recipient in discloser.onward or kind in discloser.onward
-    if (
+    return (
         named
         and case.purpose in discloser.purposes
         and _all_covered(discloser.categories, case.categories)
         and discloser.contract_holds(case.view.at)
-    ):
-        return []
-    return [case.find(f"share_{discloser.kind}" if activity == "share" else activity, "onward_not_allowed")]
+    )

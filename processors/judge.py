@@ -7,14 +7,12 @@ finding the distinct combinations with numpy and deciding the ones never met bef
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from processors.consent import ConsentStates
-from processors.decide import Decision, EventFacts, Retention, decide, retention_limit
-from processors.knowledge import Knowledge, View
+from processors.decide import Case, Decision, EventFacts, Retention, consider, decide, retention_limit
+from processors.knowledge import Knowledge
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
@@ -39,6 +37,7 @@ class Judge:
         self._shapes: dict[EventFacts, int] = {}
         self._numbers: dict[Decision, int] = {}
         self._made: dict[int, int] = {}
+        self._cases: dict[int, Case] = {}
         self._limits: dict[int, int] = {}
 
     def with_knowledge(self, knowledge: Knowledge) -> Judge:
@@ -48,7 +47,7 @@ class Judge:
     @property
     def is_full(self) -> bool:
         """Whether so much is remembered that the caller should go on with a new judge."""
-        return max(len(self._made), len(self._facts), len(self._limits)) > REMEMBERED * 0.9
+        return max(len(self._made), len(self._cases)) > REMEMBERED * 0.9
 
     def intern(self, facts: EventFacts) -> int:
         """The number of a shape."""
@@ -90,17 +89,19 @@ class Judge:
         retention = key & ((1 << _RETENTION_BITS) - 1)
         key >>= _RETENTION_BITS
         state = key & ((1 << _STATE_BITS) - 1)
-        packed = key >> _STATE_BITS
-        facts, view = self._facts[packed >> _EPOCH_BITS], self._view(packed)
-        decision = decide(facts, view, self._states.states[state], Retention(retention))
+        decision = decide(self._case(key >> _STATE_BITS), self._states.states[state], Retention(retention))
         number = self._numbers.get(decision)
         if number is None:
             number = self._numbers[decision] = len(self.decisions)
             self.decisions.append(decision)
         return number
 
-    def _view(self, packed: int) -> View:
-        return self.knowledge.view(packed & ((1 << _EPOCH_BITS) - 1))
+    def _case(self, packed: int) -> Case:
+        case = self._cases.get(packed)
+        if case is None:
+            view = self.knowledge.view(packed & ((1 << _EPOCH_BITS) - 1))
+            case = self._cases[packed] = consider(self._facts[packed >> _EPOCH_BITS], view)
+        return case
 
     def _retention(self, packed: Ints, occurred_at: Ints, collected_at: Ints) -> Ints:
         """The `Retention` of each event: the limit depends on shape and epoch only, the comparison is vectorised."""
@@ -117,16 +118,6 @@ class Judge:
     def _limit(self, packed: int) -> int:
         limit = self._limits.get(packed)
         if limit is None:
-            found = retention_limit(self._facts[packed >> _EPOCH_BITS], self._view(packed))
+            found = retention_limit(self._case(packed))
             limit = self._limits[packed] = NO_LIMIT if found is None else found
         return limit
-
-
-def retention_class(facts: EventFacts, view: View, occurred_at: int, collected_at: Any) -> Retention:
-    """The `Retention` of one event; times in ms, `collected_at` None where it is not known."""
-    if collected_at is None:
-        return Retention.UNCHECKED
-    if collected_at > occurred_at:
-        return Retention.FUTURE
-    limit = retention_limit(facts, view)
-    return Retention.OVER if limit is not None and occurred_at - collected_at > limit else Retention.WITHIN

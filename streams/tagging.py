@@ -91,8 +91,9 @@ class Tagging:
         batches, refused = self._inputs.decode(values, TAKES[topic])
         into.refused += [refusal(messages[i], error) for i, error in refused.items()]
         for decoder, batch in batches:
-            keys = [messages[i].key() for i in batch.index.tolist()] if refused else [m.key() for m in messages]
-            partitions = np.fromiter((messages[i].partition() for i in batch.index.tolist()), np.int64, len(batch))
+            taken = [messages[i] for i in batch.index.tolist()] if len(batch) < len(messages) else messages
+            keys = [message.key() for message in taken]
+            partitions = np.array([message.partition() for message in taken], np.int64)
             slots = self._slots(keys, partitions)
             if (slots < 0).any():
                 for i in np.flatnonzero(slots < 0).tolist():
@@ -109,7 +110,7 @@ class Tagging:
             self.learn(self._judge.knowledge)
 
     def _slots(self, keys: list[bytes | None], partitions: Ints) -> Ints:
-        if set(map(_length, keys)) <= {ALIAS_SIZE}:
+        if None not in keys and set(map(len, keys)) == {ALIAS_SIZE}:  # type: ignore[arg-type]
             return self.subjects.slots(keys, partitions)  # type: ignore[arg-type]
         good = np.array([_length(key) == ALIAS_SIZE for key in keys])
         slots = np.full(len(keys), -1, np.int64)

@@ -1,4 +1,4 @@
-"""The table `lineage` as the loader sees it: rows of records, months, inserts, and what is there by Kafka coordinates."""
+"""The table `lineage` as the loader sees it: rows of records, months, inserts, what is there by offset."""
 
 from __future__ import annotations
 
