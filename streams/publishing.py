@@ -113,7 +113,8 @@ def _send(kafka: Kafka, topic: str, values: Mapping[str, bytes]) -> None:
         if error is not None:
             failed.append(error.str())
 
-    producer = kafka.producer()
+    # A repeated record is the same record, and a broker that has just started hands out no producer ids yet.
+    producer = kafka.producer(**{"enable.idempotence": False})
     for key, value in values.items():
         producer.produce(topic, key=key.encode(), value=value, on_delivery=delivered)
     left = producer.flush(30)

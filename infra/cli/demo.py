@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +32,9 @@ from schemas import schema_dir
 from streams.documents import parse_instant
 from streams.policies import load_policy, load_recipients, policy_record, recipient_records
 
-_LOOKED_AT = 200
-_SHOWN_EVENTS = 40
+_LOOKED_AT = 60
+# Lines of one person's story that are worth reading, and still read.
+_FEW, _MANY = 16, 40
 
 
 @click.command()
@@ -57,12 +59,15 @@ def demo(people: int, months: float, seed: int, keep: bool, as_json: bool, setti
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         answer = _run(own, people, months, seed, as_json)
-    finally:
-        if not keep:
-            with step("stop everything"):
-                _lineage(own, "down")
-            if not given:
-                shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        # Its logs are all that is left to find out why.
+        _lineage(own, "down")
+        raise
+    if not keep:
+        with step("stop everything"):
+            _lineage(own, "down")
+        if not given:
+            shutil.rmtree(folder)
     seconds = time.monotonic() - began
     if as_json:
         write_json(answer | {"seconds": round(seconds, 1)})
@@ -105,20 +110,23 @@ def _run(settings: Settings, people: int, months: float, seed: int, quiet: bool)
 def _simulate(
     file: Path, people: int, months: float, seed: int, documents: Sequence[Path], registry: Path
 ) -> list[str]:
-    """Writes the events; user ids of people whose story has a withdrawal and an onward disclosure."""
+    """Writes the events; user ids of people with a withdrawal, an onward disclosure and a story of readable length."""
     records = [policy_record(load_policy(path)) for path in documents]
     recipients = recipient_records(load_recipients(registry))
     withdrew: set[str] = set()
     passed_on: set[str] = set()
+    events_of: Counter[str] = Counter()
     line = ProgressLine()
 
     def observed() -> Iterator[Event]:
         events = run_simulator(people, months, seed, parse_instant(START), records, recipients)
         for count, event in enumerate(events, 1):
+            user = event["user_id"]
+            events_of[user] += 1
             if event.get("action") == "withdraw":
-                withdrew.add(event["user_id"])
+                withdrew.add(user)
             elif event.get("discloser", "self") != "self":
-                passed_on.add(event["user_id"])
+                passed_on.add(user)
             if count % 5000 == 0:
                 line.show(f"   {count:,} events")
             yield event
@@ -127,23 +135,31 @@ def _simulate(
         count = write_jsonl(observed(), out)
     line.clear()
     say(f"   {count:,} events")
-    return sorted(withdrew & passed_on) or sorted(withdrew | passed_on)
+    # Who has most of a story comes first; of them, who has it in few lines.
+    return sorted(
+        events_of,
+        key=lambda user: (
+            user not in withdrew or user not in passed_on,
+            not _FEW <= events_of[user] <= _MANY,
+            events_of[user],
+            user,
+        ),
+    )[:_LOOKED_AT]
 
 
 def _most_telling(settings: Settings, candidates: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """Of the candidates the one whose lineage has most to tell in few lines."""
+    """Of the candidates the one whose lineage has most to tell."""
     pepper = settings.pepper()
-    best: tuple[tuple[int, int], str, dict[str, Any]] | None = None
+    best: tuple[int, str, dict[str, Any]] | None = None
     with clickhouse(settings) as client:
-        for user in candidates[:_LOOKED_AT]:
+        for user in candidates:
             lineage = subject_lineage(client, alias(pepper, user))
             events = lineage["events"]
             told = {event["verdict"] for event in events} | {event["activity"] for event in events}
-            told |= {"onward" for event in events if (event["hop"] or 0) > 1}
-            told |= {"withdrawal" for event in events if event["consent_action"] == "withdraw"}
-            rank = (len(told) if len(events) <= _SHOWN_EVENTS else 0, -len(events))
-            if events and (best is None or rank > best[0]):
-                best = rank, user, lineage
+            told |= {f"onward {event['verdict']}" for event in events if (event["hop"] or 0) > 1}
+            told |= {f"{event['activity']} {event['verdict']}" for event in events}
+            if events and (best is None or len(told) > best[0]):
+                best = len(told), user, lineage
     if best is None:
         raise click.ClickException("no simulated person is in the table: lineage doctor")
     return best[1], best[2]

@@ -47,7 +47,8 @@ def up(
     """
     if background:
         state = _up_in_background(settings, policies, recipients)
-        _show_up(state, as_json)
+        if as_json:
+            write_json(_with_lag(state, settings))
         return
     from infra.local.stack import Stack
 
@@ -55,15 +56,14 @@ def up(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     stack = Stack(settings, say, policies, recipients)
-    stack.run(stop, lambda state: _show_up(state, as_json))
+    stack.run(stop, lambda state: _show_up(state, as_json, settings))
 
 
-def _show_up(state: StackState, as_json: bool) -> None:
+def _show_up(state: StackState, as_json: bool, settings: Settings) -> None:
+    say("everything runs")
     if as_json:
-        write_json(state.answer())
+        write_json(_with_lag(state, settings))
         sys.stdout.flush()
-    else:
-        say("everything runs")
 
 
 def _up_in_background(settings: Settings, policies: tuple[Path, ...], recipients: tuple[Path, ...]) -> StackState:
@@ -157,10 +157,7 @@ def status(as_json: bool, settings: Settings) -> None:
         else:
             say(f"no stack runs on {settings.data}: start it with lineage up")
         sys.exit(1)
-    answer = state.answer() | {"data": str(settings.data)}
-    lag = _lag(settings)
-    for name, part in answer["parts"].items():
-        part["lag"] = lag.get(name)
+    answer = _with_lag(state, settings)
     if as_json:
         write_json(answer)
         return
@@ -171,6 +168,15 @@ def status(as_json: bool, settings: Settings) -> None:
     ]
     for line in table(rows, ["part", "state", "pid", "lag", "restarts", "last error"]):
         click.echo(line)
+
+
+def _with_lag(state: StackState, settings: Settings) -> dict[str, Any]:
+    """The stack for JSON. `lag` is null of what has none, and of all when Kafka cannot be asked."""
+    answer = state.answer() | {"data": str(settings.data)}
+    lag = _lag(settings)
+    for name, part in answer["parts"].items():
+        part["lag"] = lag.get(name)
+    return answer
 
 
 def _lag(settings: Settings) -> dict[str, int]:

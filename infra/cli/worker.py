@@ -75,7 +75,7 @@ def worker(
     except Exception as error:
         log.exception("%s stops", job)
         # The last line is what `lineage status` shows.
-        log.error("%s", told(error).splitlines()[0])
+        log.error("%s", " ".join(told(error).split()))
         # Threads of a client library must not keep a worker alive that does nothing any more.
         logging.shutdown()
         os._exit(1)

@@ -7,6 +7,7 @@ ever ended by the id it was started with.
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from infra.local.kafka import LocalKafka
 
 _STOP_SECONDS = 30.0
 _TAIL_BYTES = 16 << 10
+# Time and level, as `lineage worker` logs them.
+_LOG_HEAD = re.compile(r"^\d{4}-\S+ \S+ [A-Z]+ ")
 
 
 class PartError(Exception):
@@ -123,8 +126,10 @@ class Worker:
         process = self._process
         code = None if process is None else process.poll()
         said = last_line(self._log)
-        # A killed process leaves nothing behind that would say so.
-        return f"ended by signal {-code}" if code is not None and code < 0 else said
+        if code is not None and code < 0:
+            # A killed process leaves nothing behind that would say so.
+            return f"ended by signal {-code}"
+        return said and _LOG_HEAD.sub("", said)
 
     def stop(self) -> None:
         self.ask_to_stop()
