@@ -112,7 +112,7 @@ def load_with_faust(arguments: Plan, stop: Event, counting: Callable[[Callable[[
 
 _ACTIVITY = {"CollectionRecorded": "collect", "ConsentRecorded": "consent"}
 _DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(("clauses", "findings", "fields", "data_categories", "given_categories"), []),
+    **{name: [] for name in ("clauses", "findings", "fields", "data_categories", "given_categories")},
     **dict.fromkeys(("consent_action", "verdict", "legal_basis"), "none"),
     **dict.fromkeys(("event_type", "discloser"), ""),
     **dict.fromkeys(("consent_version", "policy_version"), 0),

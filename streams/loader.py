@@ -127,10 +127,10 @@ class Loader:
                 read = reader.read(self._batch_size, self._batch_seconds)
                 if read.messages:
                     self._load(read.messages)
-                else:
-                    # Markers at the end of the log are no records, yet behind us.
-                    ends = {tp: o for tp, o in read.ends.items() if self._committed.get(tp, 0) < o}
-                    self._commit([TopicPartition(t, p, o) for (t, p), o in ends.items()])
+                # Transaction markers at the end of the log are no records, yet behind us.
+                ends = {tp: o for tp, o in read.ends.items() if self._committed.get(tp, 0) < o}
+                self._commit([TopicPartition(t, p, o) for (t, p), o in ends.items()])
+                if not read.messages:
                     gc.collect()
         finally:
             gc.enable()
