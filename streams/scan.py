@@ -19,8 +19,9 @@ def scan(kafka: Kafka, topic: str, timeout: float = 30.0) -> Iterator[list[Messa
 
     `timeout`: seconds without an answer. Raises `MissingTopicError`, `TimeoutError`, `KafkaException`.
     """
-    # A group id is required, though no group is joined.
-    consumer = kafka.consumer("scan")
+    # A group id is required, though no group is joined. An end is told only by a fetch that brought nothing, so the
+    # broker must not hold those back.
+    consumer = kafka.consumer("scan", **{"fetch.wait.max.ms": 10})
     try:
         metadata = consumer.list_topics(topic, timeout=timeout).topics[topic]
         if metadata.error is not None:

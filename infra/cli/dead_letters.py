@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from itertools import islice
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -31,9 +31,16 @@ def list_letters(limit: int, as_json: bool, settings: Settings) -> None:
 
     Example: lineage dead-letters list --limit 100 --json
     """
-    kafka, registry = settings.kafka(), settings.registry()
-    groups = group(read_dead_letters(kafka, registry))
-    shown = [_line(letter) for letter in islice(read_dead_letters(kafka, registry), limit)]
+    first: list[Letter] = []
+
+    def letters() -> Iterator[Letter]:
+        for letter in read_dead_letters(settings.kafka(), settings.registry()):
+            if len(first) < limit:
+                first.append(letter)
+            yield letter
+
+    groups = group(letters())
+    shown = [_line(letter) for letter in first]
     if as_json:
         write_json({"count": sum(g["count"] for g in groups), "groups": groups, "letters": shown})
         return
