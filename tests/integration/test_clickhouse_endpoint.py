@@ -1,5 +1,8 @@
 """The endpoint in front of the real engine, seen through `clickhouse-driver` and through bare sockets."""
 
+import ctypes
+import platform
+import signal
 import socket
 import struct
 import subprocess
@@ -559,26 +562,48 @@ def test_the_memory_of_an_insert_is_given_back(local: LocalClickHouse) -> None:
     wait_until(lambda: held() == 0)
 
 
-def test_stop_cancels_what_runs(local: LocalClickHouse) -> None:
-    ended = threading.Event()
+@pytest.mark.parametrize(
+    "sql",
+    [
+        FOREVER,
+        "SELECT number FROM system.numbers WHERE 'not' = 'not'",
+        "INSERT INTO t SELECT number FROM system.numbers",
+    ],
+    ids=["silent", "streaming", "inserting"],
+)
+def test_stop_cancels_what_runs(local: LocalClickHouse, sql: str) -> None:
+    """In time, and never so that the client takes it for done."""
+    errors: list[Exception] = []
 
     def run_forever() -> None:
         with Client.from_url(local.url) as client:
             try:
-                client.execute(FOREVER)
-            except (ServerException, NetworkError, OSError, EOFError):
-                ended.set()
+                for _ in client.execute_iter(sql):
+                    pass
+            except (ServerException, NetworkError, OSError, EOFError) as error:
+                errors.append(error)
 
     thread = threading.Thread(target=run_forever)
-    thread.start()
     with Client.from_url(local.url) as client:
-        wait_until(lambda: processes(client, FOREVER) == 1)
+        client.execute("CREATE TABLE t (n UInt64) ENGINE = Null")
+        thread.start()
+        wait_until(lambda: processes(client, sql) == 1)
     started = time.monotonic()
     local.stop()
     assert time.monotonic() - started < 4
-    thread.join(5)
-    assert ended.is_set()
+    thread.join(20)
+    assert errors
     assert "Traceback" not in local.log_path.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals one thread by Linux's own call")
+def test_a_stop_that_one_of_the_engines_threads_takes(local: LocalClickHouse) -> None:
+    """The kernel may hand SIGTERM to any thread; Python acts on it in the main one only."""
+    assert local.pid is not None
+    threads = [int(task.name) for task in Path(f"/proc/{local.pid}/task").iterdir()]
+    tgkill = 234 if platform.machine() == "x86_64" else 131
+    assert ctypes.CDLL(None).syscall(tgkill, local.pid, max(threads), signal.SIGTERM) == 0
+    wait_until(lambda: local.pid is None)
 
 
 def test_a_second_start_on_the_same_data_is_refused(local: LocalClickHouse, tmp_path: Path) -> None:

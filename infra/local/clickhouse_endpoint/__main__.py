@@ -21,6 +21,8 @@ from infra.local.clickhouse_endpoint.server import Server
 
 log = logging.getLogger("clickhouse-endpoint")
 
+_LOOK_S = 0.1
+
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="clickhouse-endpoint", description=__doc__)
@@ -54,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=server.serve, daemon=True).start()
     log.info("listens on %s port %d, data in %s", *listener.getsockname()[:2], path)
-    stop.wait()
+    # Python's handlers run in this thread, and a signal that one of the engine's threads takes does not wake it.
+    while not stop.wait(_LOOK_S):
+        pass
     ended = server.stop()
     log.info("stopped" if ended else "stopped; a query did not end in time")
     logging.shutdown()

@@ -30,6 +30,9 @@ class Running:
         self.mark = mark
         self.client = client
         self.cancelled = False
+        """The client wants no more of it."""
+        self.stopped = False
+        """The endpoint stops, and the client must not take what it got for the whole."""
         self.lock = threading.Lock()
         """Held while the query is being stopped, and to end it."""
         self.ended = False
@@ -72,8 +75,9 @@ class Canceller(threading.Thread):
                 looked_at = [*self._running]
                 stop_all = self._stop_all
             for running in looked_at:
-                running.cancelled = running.cancelled or stop_all or _is_cancelled(running.client)
-                if running.cancelled:
+                running.stopped = stop_all
+                running.cancelled = running.cancelled or _is_cancelled(running.client)
+                if running.cancelled or running.stopped:
                     self.stop(running)
             time.sleep(_LOOK_EVERY_S)
 

@@ -114,23 +114,26 @@ class Conversation:
             raise ProtocolError(f"an unexpected {kind.name} packet")
 
     def _answer_query(self, query: Query, session: Session) -> None:
-        with ExitStack() as sent_along:
-            tables = [*self._tables_sent_along(query, sent_along)]
-            try:
-                session.begin(query.settings)
-                streams = session.streams(query.sql)
-                for name, shape, spool in tables:
-                    sent_along.enter_context(session.temporary_table(name, shape.columns, spool))
-                from_cli = query.client == _COMMAND_LINE_CLIENT
-                insert = insert_of_blocks(query.sql, ignore_inline_rows=from_cli)
-                if insert is not None:
-                    self._take_blocks(insert, query, session)
-                else:
-                    self._give_result(without_format(query.sql), streams, query.compressed, session)
-            except EngineError as error:
-                self._send(packets.exception(error.code, str(error)))
-                return
-        self._send(packets.progress(self._revision, session.work) + packets.END_OF_STREAM)
+        try:
+            with ExitStack() as sent_along:
+                self._run(query, [*self._tables_sent_along(query, sent_along)], sent_along, session)
+        except EngineError as error:
+            self._send(packets.exception(error.code, str(error)))
+        else:
+            self._send(packets.progress(self._revision, session.work) + packets.END_OF_STREAM)
+
+    def _run(
+        self, query: Query, tables: list[tuple[str, BlockShape, Spool]], sent_along: ExitStack, session: Session
+    ) -> None:
+        session.begin(query.settings)
+        streams = session.streams(query.sql)
+        for name, shape, spool in tables:
+            sent_along.enter_context(session.temporary_table(name, shape.columns, spool))
+        insert = insert_of_blocks(query.sql, ignore_inline_rows=query.client == _COMMAND_LINE_CLIENT)
+        if insert is not None:
+            self._take_blocks(insert, query, session)
+        else:
+            self._give_result(without_format(query.sql), streams, query.compressed, session)
 
     def _tables_sent_along(self, query: Query, spools: ExitStack) -> Iterator[tuple[str, BlockShape, Spool]]:
         """External tables: every query is followed by their blocks and an empty one."""
@@ -202,33 +205,36 @@ class Conversation:
         stream = session.stream(sql)
         try:
             for block in stream:
-                if running.cancelled:
-                    return
+                if running.cancelled or running.stopped:
+                    break
                 if not blocks and (header := _header_of(block)):
                     self._send(packets.data(header, compressed))
                     header_sent = True
                 self._send(packets.data(block, compressed))
                 rows, blocks, size = rows + row_count(block), blocks + 1, size + len(block)
-            finished = True
+            else:
+                finished = True
+        except EngineError as error:
+            # Of an INSERT or a mutation, on the other hand, a client is told even when it cancelled.
+            if not running.cancelled or error.code != QUERY_WAS_CANCELLED:
+                raise
         finally:
             if not finished:
                 # To close a stream waits for the block in the making: better stop its query first.
                 self._canceller.stop(running)
             stream.close()
-        if not header_sent:
+        if running.stopped:
+            raise EngineError(QUERY_WAS_CANCELLED, "DB::Exception: The endpoint stops")
+        if finished and not header_sent:
             self._send(packets.data(header_block(session.columns_of(sql)), compressed))
         self._send(packets.profile_info(rows, blocks, size))
 
     @contextmanager
     def _watched(self) -> Iterator[Running]:
-        """The engine works while the client may cancel or leave; what a cancelled query raises is no error."""
+        """For the time that the engine works: the client may cancel or leave meanwhile."""
         with self._canceller.watching(self._mark, self._client) as running:
             running.cancelled = self._source.ahead == ClientPacket.CANCEL
-            try:
-                yield running
-            except EngineError as error:
-                if not running.cancelled or error.code != QUERY_WAS_CANCELLED:
-                    raise
+            yield running
 
     def _send(self, packet: bytes) -> None:
         self._client.sendall(packet)
