@@ -1,14 +1,17 @@
 """A person's consent over time: facts in, a timeline of canonical states out.
 
-The state at a moment is reduced to what verdicts can depend on, and equal states are one object with one number
-(`ConsentStates`), so that most people share a few of them. `ConsentTimelines` holds many people's timelines as columns
-and answers as-of questions for whole batches. Source of every rule: verdicts.md, "States at t".
+The state at a moment is reduced to what verdicts can depend on, and equal states have one number (`ConsentStates`), so
+that most people share a few of them. `ConsentTimelines` holds many people's timelines as columns and answers as-of
+questions for whole batches. Source of every rule: verdicts.md, "States at t". Knows no policy: what depends on one
+stays in `decide.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby, pairwise
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +19,10 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
-# On a tie the younger band counts.
-BANDS = ("under_14", "14_17", "adult")
+BANDS = ("adult", "14_17", "under_14")
+# In which order the facts of one moment are taken, so that on a tie the right one has the last word: the younger band,
+# a guardian's false, the withdrawal. What ends facts ends those of its own moment too, hence comes after them.
+_ACTIONS = ("accept", "age", "guardian", "grant", "withdraw", "leave", "erased")
 
 
 class ConsentFact(NamedTuple):
@@ -45,16 +50,23 @@ class Choice(NamedTuple):
     categories: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ConsentState:
-    """What counts of a person's consent at a moment. `choices` in order of time, withdrawals after grants on a tie:
-    of those that match a question, the last one answers it."""
+class ConsentState(NamedTuple):
+    """What counts of a person's consent at a moment.
+
+    `choices`: each activity's for themselves; of those that match a question, the last one answers it.
+    `erased`: an erasure has completed at some time.
+    """
 
     accepted: frozenset[int] = frozenset()
     band: str = "adult"
     guardian: bool = False
-    suppressed: bool = False
+    erased: bool = False
     choices: tuple[Choice, ...] = ()
+
+    @property
+    def suppressed(self) -> bool:
+        """Erased, and no acceptance since then counts."""
+        return self.erased and not self.accepted
 
 
 EMPTY = ConsentState()
@@ -63,104 +75,85 @@ EMPTY = ConsentState()
 def timeline(facts: Iterable[ConsentFact], erased_at: Sequence[int]) -> list[tuple[int, ConsentState]]:
     """The states of one person, each from its time (ms) on, in ascending order; before the first: `EMPTY`.
 
-    Facts with one id are one fact; their order does not matter.
+    Facts with one id are one fact; their order does not matter. Neighbours differ.
     """
-    by_time: dict[int, list[ConsentFact]] = {time: [] for time in erased_at}
-    for fact in {fact.event_id: fact for fact in facts}.values():
-        by_time.setdefault(fact.occurred_at, []).append(fact)
-    erasures = set(erased_at)
+    ordered = sorted({fact.event_id: fact for fact in facts}.values(), key=_time)
+    if erased_at:
+        ordered += [ConsentFact(None, time, "erased") for time in erased_at]
+    if erased_at or any(one.occurred_at == other.occurred_at for one, other in pairwise(ordered)):
+        ordered.sort(key=_turn)
     steps: list[tuple[int, ConsentState]] = []
-    last, running = EMPTY, _Running()
-    for time in sorted(by_time):
-        running.take(time, by_time[time])
-        # What ends facts ends those of its own moment too, hence after them.
-        if any(fact.action == "leave" for fact in by_time[time]):
-            running.leave()
-        if time in erasures:
-            running.erase()
-        state = running.state()
-        if state != last:
+    before = state = EMPTY
+    for fact in ordered:
+        time = fact.occurred_at
+        if steps and steps[-1][0] == time:
+            steps.pop()
+            before = steps[-1][1] if steps else EMPTY
+        else:
+            before = state
+        state = _step(state, fact[2:])
+        if state != before:
             steps.append((time, state))
-            last = state
     return steps
 
 
-class _Running:
-    """The facts that count, moment by moment."""
-
-    def __init__(self) -> None:
-        self._band = "adult"
-        self._erased = False
-        self._accepted: frozenset[int] = frozenset()
-        self._guardian = False
-        self._choices: dict[Choice, int] = {}
-
-    def take(self, time: int, facts: list[ConsentFact]) -> None:
-        """Takes all facts of one moment; no moment may be earlier than the one before."""
-        bands = []
-        guardians = []
-        for fact in facts:
-            match fact.action:
-                case "accept" if fact.version is not None:
-                    self._accepted = self._accepted | {fact.version}
-                case "age" if fact.band in BANDS:
-                    bands.append(BANDS.index(fact.band))
-                case "guardian":
-                    guardians.append(bool(fact.granted))
-                case "grant" | "withdraw":
-                    granted = fact.action == "grant"
-                    categories = tuple(sorted(set(fact.categories)))
-                    choice = Choice(granted, fact.activity or "", fact.purpose, fact.recipient, categories)
-                    self._choices[choice] = time
-        if bands:
-            self._band = BANDS[min(bands)]
-        if guardians:
-            self._guardian = all(guardians)
-
-    def leave(self) -> None:
-        """Ends all but the age."""
-        self._accepted = frozenset()
-        self._guardian = False
-        self._choices = {}
-
-    def erase(self) -> None:
-        """Ends all, and suppresses until an acceptance that nothing has ended."""
-        self.leave()
-        self._band = "adult"
-        self._erased = True
-
-    def state(self) -> ConsentState:
-        suppressed = self._erased and not self._accepted
-        return ConsentState(self._accepted, self._band, self._guardian, suppressed, _in_order(self._choices))
+_time = attrgetter("occurred_at")
 
 
-def _in_order(choices: dict[Choice, int]) -> tuple[Choice, ...]:
-    """Choices by time, withdrawals after grants on a tie; without grants that a later withdrawal hides.
+def _turn(fact: ConsentFact) -> tuple[int, int, int, bool]:
+    """Time, then the place in its moment."""
+    action = _ACTIONS.index(fact.action) if fact.action in _ACTIONS else -1
+    band = BANDS.index(fact.band) if fact.band in BANDS else 0
+    return fact.occurred_at, action, band, not fact.granted
 
-    A withdrawal answers all that a grant of the same scope would. The reverse does not hold: it answers for categories
-    above its own too.
+
+# People do much the same things in much the same order, so most steps have been made before.
+@lru_cache(maxsize=1 << 17)
+def _step(state: ConsentState, content: tuple[Any, ...]) -> ConsentState:
+    """The state after one more fact (`content`: all but its id and time) that has the last word so far."""
+    fact = ConsentFact(None, 0, *content)
+    match fact.action:
+        case "accept" if fact.version is not None:
+            return state._replace(accepted=state.accepted | {fact.version})
+        case "age" if fact.band in BANDS:
+            return state._replace(band=fact.band)
+        case "guardian":
+            return state._replace(guardian=bool(fact.granted))
+        case "grant" | "withdraw":
+            return state._replace(choices=_chosen(state.choices, _choice(fact)))
+        case "leave":
+            return ConsentState(band=state.band, erased=state.erased)
+        case "erased":
+            return ConsentState(erased=True)
+    return state
+
+
+def _choice(fact: ConsentFact) -> Choice:
+    """A choice without what its activity does not look at."""
+    return Choice(
+        granted=fact.action == "grant",
+        activity=fact.activity or "",
+        purpose=fact.purpose,
+        recipient=fact.recipient if fact.activity in ("share", "transfer") else None,
+        categories=() if fact.activity == "use" else tuple(sorted(set(fact.categories))),
+    )
+
+
+def _chosen(choices: tuple[Choice, ...], newest: Choice) -> tuple[Choice, ...]:
+    """The choices with one more, without those that it hides, in canonical order.
+
+    A choice hides an earlier equal one. A withdrawal hides the grant of the same scope, as it answers wherever that
+    grant would. The reverse does not hold: a withdrawal answers for categories above its own and without a purpose
+    too, and a use withdrawal of `*` for purposes outside the policy.
     """
-    if not choices:
-        return ()
-    never = -(2**63)
-    kept = [
-        (
-            time,
-            not choice.granted,
-            choice.activity,
-            choice.purpose or "",
-            choice.recipient or "",
-            choice.categories,
-            choice,
-        )
-        for choice, time in choices.items()
-        if not (choice.granted and choices.get(choice._replace(granted=False), never) >= time)
-    ]
-    return tuple(row[-1] for row in sorted(kept, key=_all_but_choice))
-
-
-def _all_but_choice(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return row[:-1]
+    hidden = {newest}
+    if not newest.granted or (newest.activity == "use" and newest.purpose != "*"):
+        hidden.add(newest._replace(granted=not newest.granted))
+    others = [choice for choice in choices if choice.activity != newest.activity]
+    same = [choice for choice in choices if choice.activity == newest.activity and choice not in hidden]
+    # Between neighbours that are all grants, or all withdrawals, it does not matter which one answers.
+    runs = [sorted(run, key=repr) for _, run in groupby([*same, newest], key=itemgetter(0))]
+    return tuple(sorted([*others, *(choice for run in runs for choice in run)], key=itemgetter(1)))
 
 
 class ConsentStates:
@@ -201,6 +194,8 @@ class ConsentTimelines:
         while slot >= len(self._start):
             self._start, self._count = _doubled(self._start), _doubled(self._count)
         self._live += len(steps) - int(self._count[slot])
+        # From here on the old steps are left behind, for compaction too.
+        self._count[slot] = 0
         while self._used + len(steps) > len(self._times):
             if 2 * self._live < self._used:
                 self._compact()

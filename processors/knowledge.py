@@ -8,8 +8,9 @@ Never reads a clock, a file or a topic.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -143,14 +144,20 @@ class View:
 
     at: int
     policy: Policy | None
-    recipients: Mapping[str, Recipient]
+    _entries: Mapping[str, Sequence[Recipient]]
 
     def recipient(self, name: str | None) -> Recipient | None:
         """The entry in effect; None for an unknown recipient or none."""
-        return None if name is None else self.recipients.get(name)
+        entries = () if name is None else self._entries.get(name, ())
+        known = bisect_right(entries, self.at, key=_effective_at)
+        return entries[known - 1] if known else None
 
     def clause(self, rule: str) -> str:
+        """The clause that a rule cites, whether or not a policy is in force."""
         return STANDARD_RULES[rule] if self.policy is None else self.policy.clause(rule)
+
+
+_effective_at = attrgetter("effective_at")
 
 
 class Knowledge:
@@ -172,7 +179,10 @@ class Knowledge:
             moments.update(t for t in (entry.effective_at, entry.contract_from, entry.contract_until) if t is not None)
         self._breakpoints = sorted(moments)
         self.breakpoints: Ints = np.array(self._breakpoints, np.int64)
-        self._views: dict[int, View] = {}
+        self._in_force = sorted(self.policies.values(), key=lambda policy: (policy.effective_at, policy.version))
+        self._entries: dict[str, list[Recipient]] = {}
+        for entry in sorted(self.recipients.values(), key=_effective_at):
+            self._entries.setdefault(entry.id, []).append(entry)
 
     def with_more(self, policies: Iterable[Policy], recipients: Iterable[Recipient]) -> Knowledge:
         """A knowledge that has these as well; itself when it had them all. Raises `ContradictionError`."""
@@ -188,25 +198,6 @@ class Knowledge:
 
     def view(self, epoch: int) -> View:
         """What is known in an epoch."""
-        view = self._views.get(epoch)
-        if view is None:
-            at = self._breakpoints[epoch - 1] if epoch else -(2**63)
-            view = self._views[epoch] = self._view_at(at)
-        return view
-
-    def _view_at(self, at: int) -> View:
-        in_force = max(
-            (p for p in self.policies.values() if p.effective_at <= at),
-            key=lambda p: (p.effective_at, p.version),
-            default=None,
-        )
-        entries: dict[str, Recipient] = {}
-        for entry in sorted(self.recipients.values(), key=lambda r: r.effective_at):
-            if entry.effective_at <= at:
-                entries[entry.id] = entry
-        return View(at, in_force, entries)
-
-
-def as_record(what: Policy | Recipient) -> dict[str, Any]:
-    """The fields by verdicts.md's names, times in ms."""
-    return asdict(what)
+        at = self._breakpoints[epoch - 1] if epoch else -(2**63)
+        effective = bisect_right(self._in_force, at, key=_effective_at)
+        return View(at, self._in_force[effective - 1] if effective else None, self._entries)
