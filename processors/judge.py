@@ -23,7 +23,7 @@ NO_LIMIT = 2**62
 REMEMBERED = 1_000_000
 
 # How a combination is packed into 63 bits.
-_SHAPE_BITS, _EPOCH_BITS, _STATE_BITS, _RETENTION_BITS = 20, 15, 26, 2
+_SHAPE_BITS, _EPOCH_BITS, _STATE_BITS, _RETENTION_BITS = 20, 17, 24, 2
 
 
 class Judge:
@@ -61,7 +61,7 @@ class Judge:
         """The number of each event's decision.
 
         shape: from `intern`; occurred_at: ms; collected_at: ms, or `MISSING`; consent_state: the number of the
-        person's state at `occurred_at`. Raises OverflowError beyond a million shapes, 32,768 epochs or 67 million
+        person's state at `occurred_at`. Raises OverflowError beyond a million shapes, 131,072 epochs or 16 million
         states.
         """
         epoch = self.knowledge.epochs(occurred_at)

@@ -1,0 +1,37 @@
+"""What a finding's reason code says, in words, for explanations. Every code that a decision can hold is here."""
+
+from __future__ import annotations
+
+REASONS = {
+    "no_policy": "no policy was in force",
+    "suppressed": "the person had been erased and had not accepted anew",
+    "minor_without_guardian": "the person was under age and no guardian had consented",
+    "not_accepted": "the person had not accepted the policy in force",
+    "purpose_unknown": "no purpose was given and the event type has none",
+    "purpose_outside_policy": "the purpose is not in the policy and the person had not consented to it",
+    "use_withdrawn": "the person had withdrawn from the purpose",
+    "use_not_granted": "the purpose needs explicit consent and there was none",
+    "category_beyond_policy": "a data category that the policy does not name",
+    "field_beyond_policy": "a field that the policy does not name",
+    "nothing_named": "neither a category nor a field was named",
+    "region_unknown": "the region of collection is not known",
+    "storage_unknown": "the country of storage is not known",
+    "storage_abroad": "stored outside the countries allowed for the region",
+    "destination_unknown": "the country of the recipient is not known",
+    "destination_abroad": "disclosed to a country not allowed for the region",
+    "collected_later": "the data is said to have been collected after it was disclosed",
+    "retention_over": "the data was older than it may be kept",
+    "refused": "the person had withdrawn from such a disclosure",
+    "recipient_unknown": "the recipient was not registered",
+    "no_order": "an authority without a reference to an order",
+    "kind_not_allowed": "no clause allows this disclosure to a recipient of this kind",
+    "purpose_not_recipients": "the purpose is not one of the policy and of the recipient's registration",
+    "categories_not_recipients": "a data category beyond the recipient's registration",
+    "categories_not_needed": "a data category that the purpose does not need",
+    "no_contract": "the recipient's contract was not in force",
+    "no_pledge": "the successor had not pledged to stay bound by the policy",
+    "no_consent": "the person had not consented to the publication",
+    "discloser_unknown": "the discloser was not registered",
+    "discloser_kind": "only affiliates and partners may pass data on",
+    "onward_not_allowed": "the discloser may not pass this on: recipient, purpose, categories or contract",
+}
