@@ -87,8 +87,10 @@ def _what(event: Mapping[str, Any]) -> str:
         return _consent(event)
     if event["activity"] == "erase":
         return f"erasure {event['erasure_phase']}"
-    # Every category begins with it.
-    categories = [category.removeprefix("user.") for category in event["data_categories"]]
+    given = event["data_categories"]
+    # What lies below another one adds nothing for people, and every category begins with `user.`.
+    widest = [c for c in given if not any(c.startswith(f"{other}.") for other in given)]
+    categories = [category.removeprefix("user.") for category in widest]
     shown = ", ".join(categories[:3]) + (f" +{len(categories) - 3}" if len(categories) > 3 else "")
     return shown or (event["event_type"] or "-")
 

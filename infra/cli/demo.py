@@ -150,7 +150,7 @@ def _simulate(
 def _most_telling(settings: Settings, candidates: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """Of the candidates the one whose lineage has most to tell."""
     pepper = settings.pepper()
-    best: tuple[int, str, dict[str, Any]] | None = None
+    best: tuple[tuple[bool, int], str, dict[str, Any]] | None = None
     with clickhouse(settings) as client:
         for user in candidates:
             lineage = subject_lineage(client, alias(pepper, user))
@@ -158,8 +158,9 @@ def _most_telling(settings: Settings, candidates: Sequence[str]) -> tuple[str, d
             told = {event["verdict"] for event in events} | {event["activity"] for event in events}
             told |= {f"onward {event['verdict']}" for event in events if (event["hop"] or 0) > 1}
             told |= {f"{event['activity']} {event['verdict']}" for event in events}
-            if events and (best is None or len(told) > best[0]):
-                best = len(told), user, lineage
+            rank = len(events) <= _MANY, len(told)
+            if events and (best is None or rank > best[0]):
+                best = rank, user, lineage
     if best is None:
         raise click.ClickException("no simulated person is in the table: lineage doctor")
     return best[1], best[2]
