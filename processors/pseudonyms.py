@@ -11,6 +11,7 @@ MIN_PEPPER_SIZE = 16
 
 # What is derived for one purpose must never equal what is derived for another, whatever a user is called.
 _EVENT_ID_LABEL = b"lineage event id v1\x00"
+_IDENTITIES_LABEL = b"lineage identities key v1\x00"
 
 
 def check_pepper(pepper: bytes) -> bytes:
@@ -26,6 +27,15 @@ def alias(pepper: bytes, user_id: str) -> bytes:
     Raises `UnicodeEncodeError` when the user id is no valid Unicode text (lone surrogates).
     """
     return hmac.digest(pepper, user_id.encode(), "sha256")[:ALIAS_SIZE]
+
+
+def identities_key(pepper: bytes, alias_: bytes, identities: bytes) -> bytes:
+    """Key of a record of `identities`: the alias, then 8 bytes that are the same for the same identities.
+
+    The topic is compacted, and a producer cannot read what another has sealed to add to it: with the alias alone for
+    a key, a service that knows less of a person would overwrite what another knew.
+    """
+    return alias_ + hmac.digest(pepper, _IDENTITIES_LABEL + identities, "sha256")[:8]
 
 
 def derive_event_id(pepper: bytes, content: bytes) -> bytes:

@@ -100,13 +100,17 @@ def key_id(public_key: X25519PublicKey) -> str:
     return hashlib.sha256(public_key.public_bytes_raw()).hexdigest()[:16]
 
 
+def plain_identities(identities: Iterable[Identity]) -> bytes:
+    """A JSON list of OpenDSR objects, the same for the same identities: what is sealed."""
+    return orjson.dumps([identity._asdict() for identity in sorted(identities)])
+
+
 def seal(public_key: X25519PublicKey, alias: bytes, identities: Iterable[Identity]) -> bytes:
-    """Encapsulated key (32 bytes) and ciphertext of the identities as a JSON list of OpenDSR objects.
+    """Encapsulated key (32 bytes) and ciphertext of `plain_identities`.
 
     Randomised: sealing the same twice gives different bytes.
     """
-    plain = orjson.dumps([identity._asdict() for identity in identities])
-    return _suite().encrypt(plain, public_key, _INFO + alias)
+    return _suite().encrypt(plain_identities(identities), public_key, _INFO + alias)
 
 
 def open_sealed(private_key: X25519PrivateKey, alias: bytes, sealed: bytes) -> list[dict[str, str]]:
@@ -125,8 +129,7 @@ def _suite() -> Suite:
 class SeenIdentities:
     """Which identities this process has sealed already, for the last `capacity` people it saw.
 
-    An overflow only costs a record written again. The topic is compacted by alias, and a producer cannot read
-    what another has sealed: what it adds to is what it knows itself.
+    An overflow only costs a record written again.
     """
 
     def __init__(self, capacity: int) -> None:

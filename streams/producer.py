@@ -16,9 +16,18 @@ from uuid import UUID, uuid4
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from processors.pseudonyms import alias, check_pepper
+from processors.partitioning import partition_of
+from processors.pseudonyms import alias, check_pepper, identities_key
 from streams.documents import parse_instant
-from streams.identities import Identity, SeenIdentities, check_identity, key_id, load_public_key, seal
+from streams.identities import (
+    Identity,
+    SeenIdentities,
+    check_identity,
+    key_id,
+    load_public_key,
+    plain_identities,
+    seal,
+)
 from streams.serdes import Registry, Serializer
 from streams.sources.encoding import Encoder
 from streams.sources.events import EVENTS, Checker, Mapped, Refused, check_time, refuse_personal
@@ -82,6 +91,7 @@ class LineageProducer:
         self._dead = Serializer("DeadLetter", registry)
         self._seen = SeenIdentities(remembered_people)
         self._failed: Counter[str] = Counter()
+        self._partitions = 0
         self._lock = RLock()
         self._producer = Producer(
             {
@@ -246,11 +256,25 @@ class LineageProducer:
                         "key_id": self._key_id,
                         "sealed": seal(self._public_key, key, grown),
                     }
-                    messages.setdefault(IDENTITIES, []).append({"key": key, "value": self._sealed.encode(sealed)})
+                    # Several records of one person lie together, where the person's events lie.
+                    record = {
+                        "key": identities_key(self.pepper, key, plain_identities(grown)),
+                        "value": self._sealed.encode(sealed),
+                        "partition": partition_of(key, self._identity_partitions()),
+                    }
+                    messages.setdefault(IDENTITIES, []).append(record)
                 messages.setdefault(event.topic, []).append({"key": key, "value": self._encoder.encode(event)})
             for topic, batch in messages.items():
                 self._produce(topic, batch)
             self._raise_failures()
+
+    def _identity_partitions(self) -> int:
+        if not self._partitions:
+            metadata = self._producer.list_topics(IDENTITIES, timeout=30).topics[IDENTITIES]
+            if metadata.error is not None:
+                raise MissingTopicsError(f"Kafka at {self.bootstrap} has no {IDENTITIES}: run `lineage topics apply`")
+            self._partitions = len(metadata.partitions)
+        return self._partitions
 
     def dead_letter(self, record: Mapping[str, Any]) -> None:
         """Sends a DeadLetter. Without a key: that of a source's own message may be a user id."""

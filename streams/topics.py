@@ -70,7 +70,7 @@ CATALOGUE: tuple[Topic, ...] = (
         _delete(None),
     ),
     Topic(VIOLATIONS, "subject", ("CollectionRecorded", "DisclosureRecorded"), _delete(90)),
-    Topic(IDENTITIES, "alias", ("IdentitySealed",), _COMPACT),
+    Topic(IDENTITIES, "alias + digest of what is known", ("IdentitySealed",), _COMPACT),
     Topic(DEAD_LETTERS, "original key", ("DeadLetter",), _delete(30)),
 )
 
