@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from processors.consent import ConsentFact, ConsentStates, ConsentTimelines, timeline
+from processors.consent import BANDS, ConsentFact, ConsentStates, ConsentTimelines, timeline
 from processors.decide import SELF, EventFacts
 from processors.judge import MISSING, Judge
 from processors.knowledge import Knowledge, Policy, Recipient
@@ -20,6 +20,8 @@ def judge_history(history: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Raises `KeyError`, `ValueError` for a history that is not of the format.
     """
+    for record in (*history["recipients"], *(p for policy in history["policies"] for p in policy["purposes"].values())):
+        _check_words(record)
     knowledge = Knowledge(
         [Policy.from_record(in_ms(policy, "effective_at")) for policy in history["policies"]],
         [
@@ -29,7 +31,10 @@ def judge_history(history: Mapping[str, Any]) -> list[dict[str, Any]]:
     )
     states = ConsentStates()
     slots, timelines = _timelines(history, states)
-    events = list({event["event_id"]: event for event in reversed(history["events"])}.values())[::-1]
+    first_of_id: dict[str, Mapping[str, Any]] = {}
+    for event in history["events"]:
+        first_of_id.setdefault(event["event_id"], event)
+    events = list(first_of_id.values())
     judge = Judge(knowledge, states)
     times = np.array([instant(event["occurred_at"]) for event in events], np.int64)
     collected = [instant(e["collected_at"]) if e.get("collected_at") else MISSING for e in events]
@@ -71,8 +76,25 @@ def _timelines(history: Mapping[str, Any], states: ConsentStates) -> tuple[dict[
     return slots, timelines
 
 
+# What a word of a history may be. Elsewhere documents and contracts see to it.
+WORDS = {
+    "action": ("accept", "leave", "age", "guardian", "grant", "withdraw"),
+    "band": BANDS,
+    "activity": ("use", "share", "transfer", "publish"),
+    "kind": ("affiliate", "partner", "authority", "successor", "public"),
+    "basis": ("policy_acceptance", "opt_out", "explicit_consent"),
+}
+
+
+def _check_words(record: Mapping[str, Any]) -> None:
+    for name, allowed in WORDS.items():
+        if record.get(name) is not None and record[name] not in allowed:
+            raise ValueError(f"{name} {record[name]!r} is none of {', '.join(allowed)}")
+
+
 def consent_fact(consent: Mapping[str, Any]) -> ConsentFact:
-    """A consent of a history."""
+    """A consent of a history. Raises `KeyError`, `ValueError`."""
+    _check_words(consent)
     get: Callable[..., Any] = consent.get
     return ConsentFact(
         event_id=consent["event_id"],
@@ -89,7 +111,10 @@ def consent_fact(consent: Mapping[str, Any]) -> ConsentFact:
 
 
 def event_facts(event: Mapping[str, Any]) -> EventFacts:
-    """An event of a history: with `activity` a disclosure, without one a collection."""
+    """An event of a history: with `activity` a disclosure, without one a collection. Raises `ValueError`."""
+    _check_words(event)
+    if event.get("activity") == "use":
+        raise ValueError("activity 'use' is no event's: a collection has none")
     get: Callable[..., Any] = event.get
     return EventFacts(
         activity=get("activity") or "collect",
