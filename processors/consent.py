@@ -189,6 +189,11 @@ class ConsentTimelines:
         self._start = np.zeros(1024, np.int64)
         self._count = np.zeros(1024, np.int64)
 
+    @property
+    def capacity(self) -> int:
+        """How many steps there is room for."""
+        return len(self._times)
+
     def put(self, slot: int, steps: Sequence[tuple[int, int]]) -> None:
         """Sets a slot's timeline: (time in ms, state number), times ascending."""
         while slot >= len(self._start):
