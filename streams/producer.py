@@ -35,6 +35,8 @@ from streams.topics import CONSENT, DEAD_LETTERS, IDENTITIES, PARTITIONER, SHARI
 
 # The producer's own queue holds 100,000 messages; waiting for it at half keeps memory flat and the broker busy.
 _IN_FLIGHT = 50_000
+# Librdkafka's RD_KAFKA_PARTITION_UA: by the key.
+PARTITION_UA = -1
 
 Time = datetime | str | int
 
@@ -245,7 +247,7 @@ class LineageProducer:
 
         Raises `DeliveryError` as soon as Kafka is known to have refused something.
         """
-        messages: dict[str, list[dict[str, Any]]] = {}
+        messages: dict[tuple[str, int], list[dict[str, Any]]] = {}
         with self._lock:
             for event in events:
                 key = alias(self.pepper, event.user_id)
@@ -257,15 +259,17 @@ class LineageProducer:
                         "sealed": seal(self._public_key, key, grown),
                     }
                     # Several records of one person lie together, where the person's events lie.
+                    where = IDENTITIES, partition_of(key, self._identity_partitions())
                     record = {
                         "key": identities_key(self.pepper, key, plain_identities(grown)),
                         "value": self._sealed.encode(sealed),
-                        "partition": partition_of(key, self._identity_partitions()),
                     }
-                    messages.setdefault(IDENTITIES, []).append(record)
-                messages.setdefault(event.topic, []).append({"key": key, "value": self._encoder.encode(event)})
-            for topic, batch in messages.items():
-                self._produce(topic, batch)
+                    messages.setdefault(where, []).append(record)
+                messages.setdefault((event.topic, PARTITION_UA), []).append(
+                    {"key": key, "value": self._encoder.encode(event)}
+                )
+            for (topic, partition), batch in messages.items():
+                self._produce(topic, batch, partition)
             self._raise_failures()
 
     def _identity_partitions(self) -> int:
@@ -282,7 +286,7 @@ class LineageProducer:
             self._produce(DEAD_LETTERS, [{"value": self._dead.encode(record)}])
             self._raise_failures()
 
-    def _produce(self, topic: str, batch: list[dict[str, Any]]) -> None:
+    def _produce(self, topic: str, batch: list[dict[str, Any]], partition: int = PARTITION_UA) -> None:
         def delivered(error: KafkaError | None, _message: object) -> None:
             # Reports come in on whichever thread polls.
             with self._lock:
@@ -295,7 +299,7 @@ class LineageProducer:
             while len(self._producer) > _IN_FLIGHT:
                 self._producer.poll(0.05)
             try:
-                self._producer.produce_batch(topic, batch, on_delivery=delivered)
+                self._producer.produce_batch(topic, batch, partition, on_delivery=delivered)
             except (KafkaException, BufferError) as error:
                 raise DeliveryError(f"nothing more can be sent to {topic}: {error}") from error
             # What was not queued is marked in place: a full queue drains, anything else is a failure.

@@ -29,6 +29,8 @@ from streams.topics import CONSENT, DEAD_LETTERS, IDENTITIES, LINEAGE, SHARING, 
 log = logging.getLogger(__name__)
 
 GROUP = "tagger"
+# Librdkafka's RD_KAFKA_PARTITION_UA: by the key.
+PARTITION_UA = -1
 # Judged only when the same partition's consents are read.
 DATA = (TELEMETRY, SHARING)
 # A partition whose consents are this far behind holds its data back, to keep late facts rare.
@@ -122,13 +124,11 @@ class Tagger:
         self._produce(LINEAGE, [{"key": k, "value": v} for k, v in zip(tagged.keys, tagged.values, strict=True)])
         self._produce(VIOLATIONS, [{"key": k, "value": v} for k, v in tagged.unlawful])
         header = self._book.header("SubjectState")
-        self._produce(
-            SUBJECT_STATE,
-            [
-                {"key": alias, "value": header + body, "partition": partition}
-                for partition, alias, body in self._tagging.subjects.take_changes()
-            ],
-        )
+        changes: dict[int, list[dict[str, Any]]] = {}
+        for partition, alias, body in self._tagging.subjects.take_changes():
+            changes.setdefault(partition, []).append({"key": alias, "value": header + body})
+        for partition, records in changes.items():
+            self._produce(SUBJECT_STATE, records, partition)
         now = int(self._clock() * 1000)
         for refused in tagged.refused:
             value = self._dead_letters.encode(refused, now)
@@ -142,8 +142,9 @@ class Tagger:
         producer.commit_transaction(60)
         self._committed |= advanced
 
-    def _produce(self, topic: str, records: list[dict[str, Any]]) -> None:
-        if records and self._producer.produce_batch(topic, records) != len(records):
+    def _produce(self, topic: str, records: list[dict[str, Any]], partition: int = PARTITION_UA) -> None:
+        # A partition given with a single record is not heeded by `produce_batch` (confluent-kafka 2.16): one call each.
+        if records and self._producer.produce_batch(topic, records, partition) != len(records):
             failed = next(record["_error"] for record in records if "_error" in record)
             raise KafkaException(failed)
 

@@ -244,5 +244,5 @@ def wait_for(settings: Settings, timeout: float) -> None:
         line.clear()
 
 
-_PATIENCE = 5.0
-_TOO_OFTEN = 3
+_PATIENCE = 10.0
+_TOO_OFTEN = 5
