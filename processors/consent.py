@@ -120,7 +120,7 @@ def _step(state: ConsentState, content: tuple[Any, ...]) -> ConsentState:
         case "guardian":
             return state._replace(guardian=bool(fact.granted))
         case "grant" | "withdraw":
-            return state._replace(choices=_chosen(state.choices, _choice(fact)))
+            return state._replace(choices=_chosen(state.choices, choice_of(fact)))
         case "leave":
             return ConsentState(band=state.band, erased=state.erased)
         case "erased":
@@ -128,8 +128,8 @@ def _step(state: ConsentState, content: tuple[Any, ...]) -> ConsentState:
     return state
 
 
-def _choice(fact: ConsentFact) -> Choice:
-    """A choice without what its activity does not look at."""
+def choice_of(fact: ConsentFact) -> Choice:
+    """The choice of a grant or a withdrawal, without what its activity does not look at."""
     return Choice(
         granted=fact.action == "grant",
         activity=fact.activity or "",

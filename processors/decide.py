@@ -36,6 +36,8 @@ __all__ = [
     "Retention",
     "consider",
     "decide",
+    "is_on_disclosure",
+    "is_on_use",
     "retention_class",
     "retention_limit",
 ]
@@ -153,11 +155,16 @@ def _purpose(case: Case, state: ConsentState) -> Iterator[Finding]:
 def _use_state(state: ConsentState, purpose: str, in_policy: bool) -> bool | None:
     """Granted, withdrawn or nothing said. A grant of `*` counts for purposes in the policy only."""
     for choice in reversed(state.choices):
-        if choice.activity == "use" and (
-            choice.purpose == purpose or (choice.purpose == "*" and (in_policy or not choice.granted))
-        ):
+        if is_on_use(choice, purpose, in_policy):
             return choice.granted
     return None
+
+
+def is_on_use(choice: Choice, purpose: str, in_policy: bool) -> bool:
+    """Whether a choice answers for the use of data for a purpose; of those that do, the latest counts."""
+    if choice.activity != "use":
+        return False
+    return choice.purpose == purpose or (choice.purpose == "*" and (in_policy or not choice.granted))
 
 
 # Rule 9
@@ -191,9 +198,19 @@ def _disclosure_state(case: Case, state: ConsentState) -> bool | None:
 def _choice_on(case: Case, choices: list[Choice], category: str) -> bool | None:
     """What the latest choice says that is about the event and one of its categories; `choices`: latest first."""
     for choice in choices:
-        if _is_of_purpose(choice, case) and _is_of_recipient(choice, case) and _is_of_category(choice, category):
+        if is_on_disclosure(choice, case, category):
             return choice.granted
     return None
+
+
+def is_on_disclosure(choice: Choice, case: Case, category: str) -> bool:
+    """Whether a choice answers for one category of a disclosure; of those that do, the latest counts."""
+    return (
+        choice.activity == case.facts.activity
+        and _is_of_purpose(choice, case)
+        and _is_of_recipient(choice, case)
+        and _is_of_category(choice, category)
+    )
 
 
 def _is_of_purpose(choice: Choice, case: Case) -> bool:
