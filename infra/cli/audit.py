@@ -157,8 +157,9 @@ def totals_lines(answer: Mapping[str, Any]) -> Iterable[str]:
 
 @click.command()
 @click.argument("file", type=click.File("r", encoding="utf-8"))
+@click.option("--independent", is_flag=True, help="By the second judge, that of lineage verify.")
 @click.option("--json", "as_json", is_flag=True, help="The answer is JSON lines anyway; accepted for uniformity.")
-def judge(file: Iterable[str], as_json: bool) -> None:
+def judge(file: Iterable[str], independent: bool, as_json: bool) -> None:
     """Judge histories: one JSON object a line with policies, recipients, consents, erased and events.
 
     Prints one JSON line for each event. Needs neither Kafka nor ClickHouse: for people who write a policy and want
@@ -166,7 +167,10 @@ def judge(file: Iterable[str], as_json: bool) -> None:
 
     Example: lineage judge cases.ndjson
     """
-    from processors.histories import judge_history
+    if independent:
+        from audit.independent_histories import judge_history
+    else:
+        from processors.histories import judge_history
 
     for number, line in enumerate(file, 1):
         if not line.strip():
