@@ -54,6 +54,15 @@ def lags(admin: AdminClient, timeout: float = REQUEST_SECONDS) -> dict[str, int]
     return {job: _behind(admin, job, ends, timeout) for job in JOBS}
 
 
+def _furthest(admin: AdminClient, job: str, ends: Mapping[tuple[str, int], int]) -> str:
+    """Where a job is furthest behind, in words."""
+    committed = committed_offsets(admin, job)
+    mine = {tp: end for tp, end in ends.items() if tp[0] in JOBS[job].reads}
+    topic, partition = max(mine, key=lambda tp: mine[tp] - committed.get(tp, 0))
+    at = committed.get((topic, partition), 0)
+    return f"{job} stands at {at} of {ends[topic, partition]} in {topic}/{partition}"
+
+
 def _behind(admin: AdminClient, job: str, ends: Mapping[tuple[str, int], int], timeout: float = REQUEST_SECONDS) -> int:
     committed = committed_offsets(admin, job, timeout)
     return sum(max(0, end - committed.get(tp, 0)) for tp, end in ends.items() if tp[0] in JOBS[job].reads)
@@ -62,9 +71,9 @@ def _behind(admin: AdminClient, job: str, ends: Mapping[tuple[str, int], int], t
 class NotDoneError(Exception):
     """The time was up with `lag` left: job → offsets."""
 
-    def __init__(self, lag: Mapping[str, int], seconds: float) -> None:
+    def __init__(self, lag: Mapping[str, int], seconds: float, where: str) -> None:
         behind = ", ".join(f"{job} is {left} behind" for job, left in lag.items() if left)
-        super().__init__(f"not everything is done after {seconds:.0f} s: {behind}")
+        super().__init__(f"not everything is done after {seconds:.0f} s: {behind} ({where})")
         self.lag = dict(lag)
 
 
@@ -90,5 +99,6 @@ def wait_until_done(
             if not any(left.values()):
                 break
             if time.monotonic() > deadline:
-                raise NotDoneError(left, timeout)
+                where = ", ".join(_furthest(admin, job, ends) for job, behind in left.items() if behind)
+                raise NotDoneError(left, timeout, where)
             time.sleep(POLL_SECONDS)

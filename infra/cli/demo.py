@@ -89,7 +89,7 @@ def _run(settings: Settings, people: int, months: float, seed: int, quiet: bool)
         ingested = ingest_file(settings, file)
         say(f"   {ingested['read']:,} read, {ingested['rejected']:,} rejected")
     with step("wait until every event is judged and loaded (lineage wait)"):
-        wait_for(settings, 600)
+        wait_for(settings, 120)
     with step("ask for one person's lineage, and for the totals"):
         person, lineage = _most_telling(settings, candidates)
         counted = count_everything(settings)
