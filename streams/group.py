@@ -76,24 +76,22 @@ class GroupReader:
 
     def _start(self) -> None:
         partitions, self._pending = self._pending or [], None
-        if not partitions:
-            self._consumer.unassign()
-            return
-        committed = self._consumer.committed(partitions, timeout=TIMEOUT)
+        if partitions:
+            self._consumer.resume(partitions)
+            self._on_assign(partitions)
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        committed = consumer.committed(partitions, timeout=TIMEOUT)
         for tp in committed:
             if tp.error is not None:
                 raise KafkaException(tp.error)
             if tp.offset < 0:
                 tp.offset = OFFSET_BEGINNING
-        self._consumer.assign(committed)
-        self._consumer.resume(committed)
-        self._on_assign(committed)
-
-    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._pending = partitions
-        # Assigned but paused: nothing flows until `_start` has looked at the committed offsets.
-        consumer.assign(partitions)
-        consumer.pause(partitions)
+        # Never without explicit offsets: librdkafka would look them up, find none the first time, and fail. Paused,
+        # because nothing may flow until the caller has seen the assignment.
+        consumer.assign(committed)
+        consumer.pause(committed)
+        self._pending = committed
 
     def _revoked(self, _consumer: Any, partitions: list[TopicPartition]) -> None:
         self._pending = []

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -141,6 +142,8 @@ def test_killed_workers_leave_the_table_of_a_quiet_run(
     assert len(expected[0]) == sum(produced.values()), "every record is one row"
     quiet("down")
 
+    # The same pepper: event ids that a source lacks are derived with it.
+    shutil.copytree(quiet.data / "secrets", disturbed.data / "secrets")
     disturbed("up", "--background")
     killer = Killer(disturbed.data, seed=3)
     assert load(disturbed, files, killer) == produced
