@@ -12,14 +12,23 @@ from uuid import UUID
 
 from clickhouse_driver import Client
 
+from audit.facts import consents_of_rows, erased_before, erasures_of_rows, event_of_row, ms
+from processors.consent import ConsentFact
+from processors.decide import consider
+from processors.explaining import deciding_facts
 from processors.hops import disclosure_hop, recipient_hops
+from processors.knowledge import Knowledge
 from sinks.clickhouse.queries import events_of_subject, subject_of_alias
 
 DISCLOSURES = frozenset({"share", "transfer", "publish"})
 
 
 def subject_lineage(
-    client: Client, alias: bytes, as_of: datetime | None = None, all_revisions: bool = False
+    client: Client,
+    alias: bytes,
+    as_of: datetime | None = None,
+    all_revisions: bool = False,
+    knowledge: Knowledge | None = None,
 ) -> dict[str, Any]:
     """The lineage of the person with this alias (16 bytes), ready for JSON.
 
@@ -31,14 +40,37 @@ def subject_lineage(
     between the app and the recipient at the least, itself included; null when its discloser is not seen, in this
     lineage, to have got the data.
 
-    as_of: only what occurred until then, an aware datetime. Raises ClickHouseError.
+    as_of: only what occurred until then, an aware datetime. knowledge: all policies and registry entries; with it
+    each event has `consents`, the ids of the consents that its verdict rests on. Raises ClickHouseError.
     """
     subject = subject_of_alias(client, alias)
     if subject is None:
         return {"subject": None, "events": []}
     events = events_of_subject(client, subject, as_of, all_revisions)
+    shown = events_for_json(events)
+    if knowledge is not None:
+        consents, erased_at = consents_of_rows(events), erasures_of_rows(events)
+        for event, row in zip(shown, events, strict=True):
+            event["consents"] = _deciding_consents(row, knowledge, consents, erased_at)
+    return {"subject": str(subject), "events": shown}
+
+
+def events_for_json(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All rows of a subject, ready for JSON, each with its `hop`."""
     hops = recipient_hops((e["discloser"], e["recipient"]) for e in events if e["activity"] in DISCLOSURES)
-    return {"subject": str(subject), "events": [_for_json(event, hops) for event in events]}
+    return [_for_json(event, hops) for event in events]
+
+
+def _deciding_consents(
+    row: Mapping[str, Any], knowledge: Knowledge, consents: list[ConsentFact], erased_at: list[int]
+) -> list[str]:
+    if row["activity"] in ("consent", "erase"):
+        return []
+    at = ms(row["occurred_at"])
+    case = consider(event_of_row(row), knowledge.view(knowledge.epoch(at)))
+    known = [fact for fact in consents if fact.occurred_at <= at]
+    erased = [time for time in erased_before(row, erased_at) if time <= at]
+    return [one.fact.event_id for one in deciding_facts(case, known, erased) if one.fact.event_id is not None]
 
 
 def _for_json(event: Mapping[str, Any], hops: Mapping[str, int]) -> dict[str, Any]:

@@ -86,6 +86,11 @@ SELECT {", ".join(_EVENT_COLUMNS)} FROM
 ORDER BY occurred_at, event_id, revision
 """
 
+# The newest, should an erased person's event have come again under their new subject. Reads one column of all rows.
+_SUBJECT_OF_EVENT = """
+SELECT subject FROM lineage WHERE event_id = %(event_id)s ORDER BY judged_at DESC LIMIT 1
+"""
+
 # Counting events, each once, by choosing a row for every event would group the whole table. So: all rows, which the
 # projection by_day has counted, less the rows that do not count, which are few.
 _COUNT_ROWS = """
@@ -120,6 +125,12 @@ def subject_of_alias(client: Client, alias: bytes) -> UUID | None:
     """The subject of an alias (16 bytes); None: never seen, or erased. Raises ClickHouseError."""
     rows = execute(client, _SUBJECT_OF_ALIAS, {"alias": alias.hex()})
     return rows[0][0] if rows and rows[0][0].int else None
+
+
+def subject_of_event(client: Client, event_id: UUID) -> UUID | None:
+    """The subject of an event; None: there is no such event here. Raises ClickHouseError."""
+    rows = execute(client, _SUBJECT_OF_EVENT, {"event_id": event_id})
+    return rows[0][0] if rows else None
 
 
 def events_of_subject(
