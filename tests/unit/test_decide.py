@@ -118,3 +118,8 @@ def test_how_old_a_collection_is_does_not_matter() -> None:
     considered = decide.consider(EventFacts("collect", purpose="s", categories=("user",)), knowledge.view(1))
     state = ConsentState(frozenset({1}))
     assert len({decide.decide(considered, state, retention) for retention in Retention}) == 1
+
+
+def test_what_is_known_to_be_beyond_the_policy_is_not_nothing() -> None:
+    facts = EventFacts("collect", purpose="service", fields=("heartbeat",))
+    assert [f.reason for f in _decide(facts, Policy(1, 0, SERVICE, ("*",))).findings] == ["field_beyond_policy"]
