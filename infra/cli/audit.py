@@ -6,13 +6,16 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from clickhouse_driver import Client
 
 from infra.cli.options import counts, json_option, located, table, write_json, write_json_line
-from infra.settings import Settings
+from infra.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from processors.knowledge import Knowledge
 
 
 @click.command()
@@ -40,7 +43,7 @@ def subject(
 
     moment = None if as_of is None else datetime.fromtimestamp(parse_instant(as_of) / 1000, UTC)
     with clickhouse(settings) as client:
-        answer = subject_lineage(client, alias(settings.pepper(), user), moment, all_revisions)
+        answer = subject_lineage(client, alias(settings.pepper(), user), moment, all_revisions, _knowledge(settings))
     if as_json:
         write_json(answer)
         return
@@ -51,6 +54,22 @@ def subject(
     click.echo(f"subject {answer['subject']}: {summary(events)}")
     for line in lineage_table(events[-limit:] if limit else events):
         click.echo(line)
+
+
+def _knowledge(settings: Settings) -> Knowledge | None:
+    """All that was published; None where no Kafka is named: then verdicts are shown without their consents."""
+    from processors.knowledge import Knowledge, Policy, Recipient
+    from streams.publishing import published_policies, published_recipients
+
+    try:
+        kafka = settings.kafka()
+    except SettingsError:
+        return None
+    registry = settings.registry()
+    return Knowledge(
+        map(Policy.from_record, published_policies(kafka, registry)),
+        map(Recipient.from_record, published_recipients(kafka, registry)),
+    )
 
 
 def summary(events: Iterable[Mapping[str, Any]]) -> str:
@@ -65,7 +84,7 @@ def summary(events: Iterable[Mapping[str, Any]]) -> str:
 
 
 def lineage_table(events: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    """Lines for people, consents in their place between what they allowed."""
+    """Lines for people, consents in their place between what they allowed; why in full: `lineage explain`."""
     rows = [
         [
             f"{event['occurred_at'][:10]} {event['occurred_at'][11:19]}",
@@ -76,10 +95,17 @@ def lineage_table(events: Iterable[Mapping[str, Any]]) -> Iterable[str]:
             (event["legal_basis"] or "-").replace("_", " "),
             event["verdict"] or "-",
             " ".join(event["clauses"]),
+            _evidence(event),
         ]
         for event in events
     ]
-    return table(rows, ["when (UTC)", "activity", "what", "why", "who", "basis", "verdict", "clauses"])
+    return table(rows, ["when (UTC)", "activity", "what", "why", "who", "basis", "verdict", "clauses", "consents"])
+
+
+def _evidence(event: Mapping[str, Any]) -> str:
+    """Where a consent is: the beginning of its id; elsewhere those of the consents that the verdict rests on."""
+    ids = [event["event_id"]] if event["activity"] == "consent" else event.get("consents", [])
+    return " ".join(consent[:8] for consent in ids)
 
 
 def _what(event: Mapping[str, Any]) -> str:

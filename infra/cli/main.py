@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("infra.cli.ingest:ingest", "Bring a file or a topic into the input topics"),
     "subject": ("infra.cli.audit:subject", "Show one person's lineage"),
     "totals": ("infra.cli.audit:totals", "Count events by activity, verdict, clause and recipient"),
+    "explain": ("infra.cli.explain:explain", "Tell why an event has its verdict, and on which evidence"),
     "judge": ("infra.cli.audit:judge", "Judge histories in a file, without Kafka or ClickHouse"),
     "policy": ("infra.cli.policy:policy", "Publish, show, list and check policies"),
     "recipients": ("infra.cli.policy:recipients", "Publish and list recipients"),
