@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from schemas import schema_dir
-from streams.columnar import CONTAINER_FROM, frame_schema, read_container
+from streams.columnar import CONTAINER_FROM
+from streams.containers import frame_schema, read_container
 from streams.contracts import contract, contracts, known_contracts
 from streams.serdes import Deserializer, Serializer, decode_body
 from streams.topics import CATALOGUE

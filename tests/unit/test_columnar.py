@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.columnar import CONTAINER_FROM, MISSING, BatchDecoder, read_container, read_varints
+from streams.columnar import CONTAINER_FROM, MISSING, BatchDecoder, read_varints
+from streams.containers import read_container
 from streams.contracts import contract
 from streams.serdes import DecodeError, Deserializer, SchemaBook, Serializer
 
