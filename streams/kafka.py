@@ -44,6 +44,7 @@ class Kafka:
             "partition.assignment.strategy": "range",
             "session.timeout.ms": 45_000,
             "max.poll.interval.ms": 300_000,
+            "fetch.wait.max.ms": 100,
             "fetch.max.bytes": 64 << 20,
             "max.partition.fetch.bytes": 4 << 20,
             "queued.min.messages": 100_000,

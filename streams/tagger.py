@@ -95,7 +95,9 @@ class Tagger:
         read = reader.read(self._batch_size, self._batch_seconds)
         if self._reference.poll():
             self._tagging.learn(self._reference.knowledge)
-        positions = reader.positions() | read.ends
+        # An end may have been reached before more came: whichever is further.
+        positions = reader.positions()
+        positions |= {tp: end for tp, end in read.ends.items() if positions.get(tp, -1) < end}
         if read.messages:
             self._commit(self._tag(read.messages), positions)
             self._tagging.trim()
@@ -187,7 +189,7 @@ class Tagger:
             open_partitions = set(self._owned)
             while open_partitions:
                 records: dict[int, list[tuple[bytes, bytes | None]]] = {}
-                for message in consumer.consume(10_000, 1.0):
+                for message in consumer.consume(10_000, 0.1):
                     error = message.error()
                     if error is None:
                         if len(message.key() or b"") == ALIAS_SIZE:
@@ -214,7 +216,8 @@ class Tagger:
         return bytes(value[len(writer.header) :])
 
     def _let_data_flow(self, read: Read) -> None:
-        caught_up = {p for topic, p in read.ends if topic == CONSENT} & self._held_back
+        ended = {p for topic, p in read.ends if topic == CONSENT}
+        caught_up = {p for p in self._held_back if p in ended or self._consent_lag(p) <= 0}
         if caught_up:
             self._held_back -= caught_up
             self._consumer.resume([TopicPartition(topic, p) for topic in DATA for p in caught_up])
@@ -226,7 +229,8 @@ class Tagger:
     def _consent_lag(self, partition: int) -> int:
         tp = TopicPartition(CONSENT, partition)
         _, end = self._consumer.get_watermark_offsets(tp, cached=True)
-        return int(end) - self._committed.get((CONSENT, partition), 0)
+        # Negative before the first answer of the broker: then nothing is known yet.
+        return int(end) - self._committed.get((CONSENT, partition), 0) if end >= 0 else 1
 
     # Heartbeats: segments of compacted topics roll on append only, so that idle partitions would never be compacted.
 
