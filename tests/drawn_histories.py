@@ -1,4 +1,4 @@
-"""Histories drawn at random: policies, registries, people, consents, erasures and events that get into each other's way.
+"""Histories drawn at random: policies, registries, people, consents, erasures and events that get in each other's way.
 
 Few words and few moments, so that ties, neighbours one millisecond apart and near misses of names are common. Facts
 are dictionaries in the form of the verdicts page, times in ms since 1970 UTC, ids of events 16 bytes. The generator may
@@ -72,6 +72,8 @@ class Drawing:
                 if self._usually(0.75):
                     history.consents.append(self._consent(person, "accept", version=version, early=True))
             history.consents += [self._any_consent(person, versions) for _ in range(random.randrange(8))]
+            changed = [fact for fact in history.consents if fact["subject"] == person and self._chance(0.2)]
+            history.consents += [self._second_thought(fact) for fact in changed if fact["activity"]]
             if self._chance(0.15):
                 history.erased.append({"subject": person, "occurred_at": self._moment()})
             history.events += [self._event(person) for _ in range(random.randrange(4, 12))]
@@ -114,9 +116,7 @@ class Drawing:
                 if self._usually(0.8)
             },
             "categories": self._categories(4, 0.5),
-            "events": {
-                kind: random.choice((*PURPOSES, "resale")) for kind in EVENT_TYPES[:3] if self._chance(0.8)
-            },
+            "events": {kind: random.choice((*PURPOSES, "resale")) for kind in EVENT_TYPES[:3] if self._chance(0.8)},
             "fields": {name: category for name, category in FIELDS.items() if self._chance(0.7)},
             "residency": {
                 region: sorted(set(self._some(COUNTRIES, 3))) for region in ("CN", "EU") if not self._usually(0.7)
@@ -177,6 +177,11 @@ class Drawing:
             recipient=random.choice(recipients) if addressed else None,
             categories=[] if activity == "use" else self._categories(3, 0.4),
         )
+
+    def _second_thought(self, fact: Fact) -> Fact:
+        """The opposite of a choice, word for word, at another time."""
+        opposite = {"grant": "withdraw", "withdraw": "grant"}[fact["action"]]
+        return fact | {"event_id": self._id(), "action": opposite, "occurred_at": self._moment()}
 
     def _event(self, person: str) -> Fact:
         random = self._random

@@ -1,4 +1,4 @@
-"""The histories of `cases/own-cases.ndjson`: worked answers in the format of the verdicts page, named by their clause."""
+"""The histories of `cases/own-cases.ndjson`: worked answers in the verdicts page's format, named by their clause."""
 
 import json
 from functools import cache

@@ -1,4 +1,4 @@
-"""The independent judge, and both judges on worked answers: our own, and those of the policy's page where it is here."""
+"""Both judges on worked answers: our own, and those beside the verdicts page where somebody has them."""
 
 import json
 import os
