@@ -17,8 +17,7 @@ from audit.subject import events_for_json
 from processors.case import DAY_MS, Retention
 from processors.explaining import DecidingFact, Explanation, explain, revealed_by, unnamed
 from processors.knowledge import Knowledge, Policy, Recipient
-from processors.reasons import REASONS
-from processors.sentences import Titles, consent_text, iso, paragraphs
+from processors.sentences import Titles, consent_text, iso, paragraphs, reason_text
 from sinks.clickhouse.queries import events_of_subject, subject_of_event
 
 Record = Mapping[str, Any]
@@ -70,7 +69,7 @@ def explain_event(
     return answer | {
         "facts": _facts(explained, row, titles),
         "findings": [
-            {**f._asdict(), "heading": titles.clauses.get(f.clause), "text": REASONS[f.reason]}
+            {**f._asdict(), "heading": titles.clauses.get(f.clause), "text": reason_text(f, explained.case)}
             for f in decision.findings
         ],
         "recomputed": recomputed,

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 from processors.case import DAY_MS, SELF, Case, Finding, Retention
 from processors.consent import ConsentFact
-from processors.explaining import Explanation, by_order, revealed_by
-from processors.knowledge import Recipient
+from processors.explaining import Explanation, by_order, revealed_by, unnamed
+from processors.knowledge import Recipient, covers
 from processors.reasons import REASONS
 
 BASES = {
@@ -52,7 +52,7 @@ def paragraphs(explanation: Explanation, occurred_at: int, titles: Titles) -> li
     """(label, text) of everything that the verdict rests on, the verdict first. `occurred_at`: ms."""
     case = explanation.case
     told = [("event", _event(case, occurred_at, titles)), ("verdict", _verdict(explanation, titles))]
-    told += [("finding", finding_text(finding, titles)) for finding in explanation.decision.findings]
+    told += [("finding", finding_text(finding, case, titles)) for finding in explanation.decision.findings]
     if by_order(case):
         told.append(("order", f"the legal order {case.facts.order} is on record; the person's consent is not asked"))
     else:
@@ -72,10 +72,35 @@ def paragraphs(explanation: Explanation, occurred_at: int, titles: Titles) -> li
     return told
 
 
-def finding_text(finding: Finding, titles: Titles) -> str:
+def finding_text(finding: Finding, case: Case, titles: Titles) -> str:
     """`violation of 6 (Protection of minors): the person was under age …`."""
     outcome = "violation of" if finding.outcome == "violation" else "cannot be decided by"
-    return f"{outcome} {titles.clause(finding.clause)}: {REASONS.get(finding.reason, finding.reason)}"
+    return f"{outcome} {titles.clause(finding.clause)}: {reason_text(finding, case)}"
+
+
+def reason_text(finding: Finding, case: Case) -> str:
+    """The reason in words, and what it is about where that is only a part of the event."""
+    about = _about(finding.reason, case)
+    return REASONS[finding.reason] + (f" ({', '.join(about)})" if about else "")
+
+
+def _about(reason: str, case: Case) -> list[str]:
+    match reason:
+        case "category_beyond_policy":
+            return unnamed(case)[0]
+        case "field_beyond_policy":
+            return unnamed(case)[1]
+        case "purpose_outside_policy" | "purpose_not_recipients":
+            return [case.purpose or "none given"]
+        case "categories_not_recipients" if case.recipient is not None:
+            return _beyond(case.recipient.categories, case)
+        case "categories_not_needed" if case.rule is not None:
+            return _beyond(case.rule.needs, case)
+    return []
+
+
+def _beyond(allowed: Iterable[str], case: Case) -> list[str]:
+    return [category for category in case.categories if not covers(allowed, category)]
 
 
 def consent_text(fact: ConsentFact) -> str:
@@ -157,7 +182,8 @@ def _person(explanation: Explanation) -> Iterable[str]:
             "; the record is marked sensitive" if state.band == "under_14" else ""
         )
     for one in explanation.deciding:
-        if one.fact.event_id is not None:
+        # The acceptance is told with the policy.
+        if one.fact.event_id is not None and one.role != "acceptance":
             yield f"{consent_text(one.fact)} on {moment(one.fact.occurred_at)} (consent {one.fact.event_id})"
 
 
@@ -191,10 +217,9 @@ def _purpose(explanation: Explanation, titles: Titles) -> str:
 
 def _data(case: Case) -> str:
     by = revealed_by(case)
-    parts = [f"{c} (revealed by {', '.join(by[c])})" if c in by else c for c in case.categories]
-    unknown = [] if case.view.policy is None else [n for n in case.facts.fields if n not in case.view.policy.fields]
-    text = ", ".join(parts) or "no category"
-    return text + (f"; fields that the policy does not name: {', '.join(dict.fromkeys(unknown))}" if unknown else "")
+    return (
+        ", ".join(f"{c} (revealed by {', '.join(by[c])})" if c in by else c for c in case.categories) or "no category"
+    )
 
 
 def _recipient(entry: Recipient | None, name: str | None, at: int, titles: Titles) -> str:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from processors.policy_review import Note, review_policy, review_recipients, review_together
 from schemas import schema_dir
 from streams.documents import (
     Document,
@@ -138,52 +139,22 @@ def recipients_document(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def lint_policy(document: Document) -> list[Problem]:
     """What a policy may say but hardly means, by line. None of it keeps the policy from being published."""
-    warnings = []
-    for event_type, purpose in document.get("events", {}).items():
-        if purpose not in document["purposes"]:
-            message = (
-                f"the purpose `{purpose}` is not in this policy, so these events are lawful only for people who "
-                f"granted it{nearest(purpose, document['purposes'])}"
-            )
-            warnings.append(document.problem(("events", event_type), message))
-    for region, countries in document.get("residency", {}).items():
-        if region not in countries:
-            message = f"{region} itself is not among the countries where its data may be"
-            warnings.append(document.problem(("residency", region), message))
-    revealed = set(document.get("fields", {}).values())
-    for index, category in enumerate(document["categories"]):
-        needs = [need for rule in document["purposes"].values() for need in rule["needs"]]
-        if not any(covers([category], [key]) or covers([key], [category]) for key in {*needs, *revealed}):
-            message = f"no purpose needs `{category}` and no field reveals it"
-            warnings.append(document.problem(("categories", index), message))
-    return sorted(warnings)
+    return _noted(document, review_policy(document))
 
 
 def lint_recipients(document: Document, policy: Mapping[str, Any] | None = None) -> list[Problem]:
     """What a registry may say but hardly means, by line; with the policy, purposes that it does not have, too."""
-    warnings = []
-    ids = {entry["id"] for entry in document["recipients"]}
-    for index, entry in enumerate(document["recipients"]):
-        path: KeyPath = ("recipients", index)
-        kind = entry["kind"]
-        if kind == "partner" and entry.get("contract_from") is None:
-            message = "a partner without `contract_from` has no contract: sharing with it is a violation"
-            warnings.append(document.problem(path, message))
-        if entry.get("pledge") and kind != "successor":
-            warnings.append(document.problem((*path, "pledge"), "a pledge counts for a successor only"))
-        if entry.get("onward") and kind not in ("affiliate", "partner"):
-            message = "only an affiliate or a partner may pass data on: this counts for nothing"
-            warnings.append(document.problem((*path, "onward"), message))
-        for place, target in enumerate(entry.get("onward", ())):
-            if not target.startswith("kind:") and target not in ids:
-                message = f"`{target}` is not registered in this document{nearest(target, ids)}"
-                warnings.append(document.problem((*path, "onward", place), message))
-        for place, purpose in enumerate(entry.get("purposes", ())):
-            if policy is not None and purpose not in policy["purposes"]:
-                message = f"`{purpose}` is no purpose of policy {policy['version']}"
-                message += nearest(purpose, policy["purposes"])
-                warnings.append(document.problem((*path, "purposes", place), message))
-    return sorted(warnings)
+    return _noted(document, review_recipients(recipient_records(document), policy))
+
+
+def lint_together(policy: Document, recipients: Document) -> tuple[list[Problem], list[Problem]]:
+    """What both may say but hardly mean together: by line of the policy, and by line of the registry."""
+    of_policy, of_recipients = review_together(policy, recipient_records(recipients))
+    return _noted(policy, of_policy), _noted(recipients, of_recipients)
+
+
+def _noted(document: Document, notes: Iterable[Note]) -> list[Problem]:
+    return sorted({document.problem(note.path, note.message) for note in notes})
 
 
 def covers(listed: Iterable[str], categories: Iterable[str]) -> bool:

@@ -208,8 +208,10 @@ def test_a_lawful_share_in_words() -> None:
         "lawful: permitted by clause 3.1(4) (Share with authorized partners), resting on the person's acceptance of "
         "the policy"
     ]
-    assert told["person"] == ["accepted version 1 of the policy on 2026-01-02 00:00:00 UTC (consent c0)"]
-    assert told["policy"][0].startswith("version 1 of Our policy, effective 2026-01-01, was in force; accepted on")
+    assert told["policy"] == [
+        "version 1 of Our policy, effective 2026-01-01, was in force; accepted on 2026-01-02 00:00:00 UTC (consent c0)"
+    ]
+    assert "person" not in told
     assert "contract from 2026-02-01 until 2026-05-01, in force" in told["recipient"][0]
     assert "registry entry effective 2026-01-01" in told["recipient"][0]
     assert told["retention"] == ["not checked: the event does not say when the data was collected (no collected_at)"]
@@ -223,6 +225,18 @@ def test_a_violation_names_each_finding_with_its_clause() -> None:
         "violation of 3.1(4) (Share with authorized partners): the recipient's contract was not in force"
     ]
     assert "not in force" in told["recipient"][0]
+
+
+def test_a_finding_names_what_it_is_about() -> None:
+    assert texts("shares: 3.1(4) all terms broken cite once")["finding"] == [
+        "violation of 3.1(4) (Share with authorized partners): the purpose is not one of the policy and of the "
+        "recipient's registration (resale)",
+        "violation of 3.1(4) (Share with authorized partners): a data category beyond the recipient's registration "
+        "(user.genetic)",
+        "violation of 3.1(4) (Share with authorized partners): the recipient's contract was not in force",
+        "violation of 2: the purpose is not in the policy and the person had not consented to it (resale)",
+        "violation of 1: a data category that the policy does not name (user.genetic)",
+    ]
 
 
 @pytest.mark.parametrize(

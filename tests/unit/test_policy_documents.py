@@ -255,6 +255,7 @@ recipients:
     paths = [warning.path for warning in lint_recipients(document, policy_record(load_policy(AOXUN)))]
     assert paths == [
         "recipients[0]",
+        "recipients[0]",
         "recipients[0].onward[0]",
         "recipients[0].onward[1]",
         "recipients[1].onward",
