@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "totals": ("infra.cli.audit:totals", "Count events by activity, verdict, clause and recipient"),
     "explain": ("infra.cli.explain:explain", "Tell why an event has its verdict, and on which evidence"),
     "judge": ("infra.cli.audit:judge", "Judge histories in a file, without Kafka or ClickHouse"),
+    "verify": ("infra.cli.verify:verify", "Recompute every verdict from the log, and name each difference"),
     "policy": ("infra.cli.policy:policy", "Publish, show, list and check policies"),
     "recipients": ("infra.cli.policy:recipients", "Publish and list recipients"),
     "topics": ("infra.cli.topics:topics", "Compare Kafka's topics with the catalogue, and apply it"),

@@ -1,0 +1,126 @@
+"""The log `lineage` read back record by record, for verification. Joins no group, commits nothing, judges nothing.
+
+Deliberately not the batch decoder of the jobs: what checks them reads every record on its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.kafka import Kafka
+from streams.lag import end_offsets
+from streams.scan import MissingTopicError, scan
+from streams.serdes import DecodeError, Registry, SchemaBook, decode_body
+from streams.topics import LINEAGE, SUBJECT_STATE
+
+# offset, subject, record type, fields (times in ms, ids in bytes)
+Record = tuple[int, bytes, str, dict[str, Any]]
+
+FACTS = frozenset({"ConsentRecorded", "ErasureRecorded"})
+EVENTS = frozenset({"CollectionRecorded", "DisclosureRecorded"})
+SUBJECT_SIZE = 16
+
+
+class UnreadableError(Exception):
+    """A record of the log that cannot be read: it is damaged, as only the tagger writes there."""
+
+
+class LogReader:
+    """The log up to where it ends when this is made: `ends` by partition. Raises `MissingTopicError`,
+    `KafkaException`; every method also `TimeoutError` after `timeout` seconds without an answer."""
+
+    def __init__(self, kafka: Kafka, registry: Registry | None = None, timeout: float = 30.0) -> None:
+        self._kafka = kafka
+        self._book = SchemaBook(registry)
+        self._timeout = timeout
+        self.ends = self.ends_now()
+        if not self.ends:
+            raise MissingTopicError(f"Kafka at {kafka.bootstrap} has no topic {LINEAGE}: run `lineage topics apply`")
+
+    def ends_now(self) -> dict[int, int]:
+        """Partition → the offset behind its last committed record, at this moment."""
+        return {partition: end for (_, partition), end in end_offsets(self._kafka.admin(), [LINEAGE]).items()}
+
+    def facts(self, partition: int) -> Iterator[Record]:
+        """Consents and erasures of a partition, in its order. Raises `UnreadableError`."""
+        return self._records(partition, FACTS)
+
+    def events(self, partition: int) -> Iterator[Record]:
+        """Collections and disclosures of a partition, in its order, every revision. Raises `UnreadableError`."""
+        return self._records(partition, EVENTS)
+
+    def suppressions(self) -> dict[bytes, list[int]]:
+        """Subjects that were linked anew after an erasure → when erasures of the person were completed (ms).
+
+        Their log does not tell: it begins with the new link. Source: `subject-state`.
+        """
+        erased: dict[bytes, tuple[bytes, list[int]]] = {}
+        for batch in scan(self._kafka, SUBJECT_STATE, self._timeout):
+            for message in batch:
+                erased.pop(message.key(), None)
+                state = self._erased_state(message)
+                if state is not None:
+                    erased[message.key()] = state
+        return dict(erased.values())
+
+    def _erased_state(self, message: Message) -> tuple[bytes, list[int]] | None:
+        value: bytes | None = message.value()
+        if value is None:
+            return None
+        try:
+            writer = self._book.writer(value)
+            if writer.contract.name != "SubjectState":
+                return None
+            body = value[len(writer.header) :]
+            # Nearly everybody was never erased: a link, then an empty array.
+            if body[0] == 0x02 and body[1 + SUBJECT_SIZE] == 0x00 and writer.is_current:
+                return None
+            state = decode_body(writer.contract, body)
+        except (DecodeError, IndexError):
+            # The partition's heartbeat.
+            return None
+        return (state["subject"], state["erased"]) if state["subject"] and state["erased"] else None
+
+    def _records(self, partition: int, only: frozenset[str]) -> Iterator[Record]:
+        for message in self._messages(partition):
+            value, subject = message.value(), message.key()
+            try:
+                writer = self._book.writer(value or b"")
+                name = writer.contract.name
+                if name not in only:
+                    continue
+                if subject is None or len(subject) != SUBJECT_SIZE:
+                    raise DecodeError("its key is no subject")
+                yield message.offset(), subject, name, decode_body(writer.contract, value[len(writer.header) :])
+            except DecodeError as error:
+                raise UnreadableError(f"{LINEAGE}/{partition}/{message.offset()} cannot be read: {error}") from error
+
+    def _messages(self, partition: int) -> Iterator[Message]:
+        end = self.ends[partition]
+        if end == 0:
+            return
+        # A group id is required, though no group is joined.
+        consumer = self._kafka.consumer("log-reader", **{"fetch.wait.max.ms": 10})
+        try:
+            consumer.assign([TopicPartition(LINEAGE, partition, OFFSET_BEGINNING)])
+            answered = time.monotonic()
+            while True:
+                for message in consumer.consume(10_000, 0.1):
+                    answered = time.monotonic()
+                    error = message.error()
+                    if error is None:
+                        if message.offset() >= end:
+                            return
+                        yield message
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        return
+                    elif error.fatal() or not error.retriable():
+                        raise KafkaException(error)
+                if time.monotonic() - answered > self._timeout:
+                    raise TimeoutError(f"{LINEAGE}/{partition}: no answer for {self._timeout:.0f} s")
+        finally:
+            consumer.close()
