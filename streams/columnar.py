@@ -23,7 +23,16 @@ import polars as pl
 
 from streams.containers import frame_schema, read_container
 from streams.contracts import Contract, contract
-from streams.serdes import DecodeError, SchemaBook, Writer, decode_body, encode_body
+from streams.serdes import (
+    CONFLUENT_HEADER,
+    CONFLUENT_MARKER,
+    SINGLE_OBJECT_HEADER,
+    DecodeError,
+    SchemaBook,
+    Writer,
+    decode_body,
+    encode_body,
+)
 
 Ints = npt.NDArray[np.int64]
 
@@ -181,33 +190,48 @@ class BatchDecoder:
 
     def _group(
         self, values: Sequence[bytes | None], refused: dict[int, DecodeError]
-    ) -> list[tuple[TailDecoder, list[bytes], Ints]]:
-        groups: dict[bytes, list[int]] = {}
-        # Nearly always one header in a batch: looking whether it is so is cheaper than grouping.
-        first = next(
-            (decoder for header, decoder in self._decoders.items() if values[0] and values[0].startswith(header)), None
-        )
-        if first is not None and None not in values:
-            length = len(first.writer.header)
-            header_of: Callable[[Any], bytes] = itemgetter(slice(0, length))
-            if set(map(header_of, values)) == {first.writer.header}:
-                return [(first, values, np.arange(len(values)))]  # type: ignore[list-item]
-        for position, value in enumerate(values):
-            if not value:
-                refused[position] = DecodeError("no value")
-                continue
+    ) -> list[tuple[TailDecoder, Sequence[bytes], Ints]]:
+        """The values of each writer schema, with their positions."""
+        headers = _headers(values)
+        numbers = {header: number for number, header in enumerate(dict.fromkeys(headers))}
+        which = np.array(list(map(numbers.__getitem__, headers)), np.int32)
+        order = np.argsort(which, kind="stable")
+        ends = np.cumsum(np.bincount(which, minlength=len(numbers)))
+        groups: list[tuple[TailDecoder, Sequence[bytes], Ints]] = []
+        for header, index in zip(numbers, np.split(order, ends[:-1]), strict=True):
             try:
-                header = self._book.writer(value).header
-                if header not in self._decoders:
-                    self._decoders[header] = TailDecoder(self._book.writer(value))
+                decoder = self._decoder(header)
             except DecodeError as error:
-                refused[position] = error
+                refused |= dict.fromkeys(index.tolist(), error)
                 continue
-            groups.setdefault(header, []).append(position)
-        return [
-            (self._decoders[header], [values[i] for i in positions], np.array(positions))  # type: ignore[misc]
-            for header, positions in groups.items()
-        ]
+            mine = values if len(index) == len(values) else [values[i] for i in index.tolist()]
+            groups.append((decoder, mine, index))  # type: ignore[arg-type]
+        return groups
+
+    def _decoder(self, header: bytes) -> TailDecoder:
+        decoder = self._decoders.get(header)
+        if decoder is None:
+            if not header:
+                raise DecodeError("no value")
+            decoder = self._decoders[header] = TailDecoder(self._book.writer(header))
+        return decoder
+
+
+def _headers(values: Sequence[bytes | None]) -> list[bytes]:
+    """What each value starts with, as long as its wire format's header is; empty where there is no value."""
+    given = [value or b"" for value in values] if None in values else values
+    marks = set(map(_FIRST, given))  # type: ignore[arg-type]
+    if marks == {CONFLUENT_MARKER}:
+        return list(map(_CONFLUENT, given))  # type: ignore[arg-type]
+    if CONFLUENT_MARKER not in marks:
+        return list(map(_SINGLE_OBJECT, given))  # type: ignore[arg-type]
+    return [_CONFLUENT(value) if value[:1] == CONFLUENT_MARKER else _SINGLE_OBJECT(value) for value in given]  # type: ignore[arg-type, index]
+
+
+_Slice = Callable[[bytes], bytes]
+_FIRST: _Slice = itemgetter(slice(0, 1))
+_SINGLE_OBJECT: _Slice = itemgetter(slice(0, SINGLE_OBJECT_HEADER))
+_CONFLUENT: _Slice = itemgetter(slice(0, CONFLUENT_HEADER))
 
 
 def tail_rows(decoder: TailDecoder, start: int) -> list[dict[str, Any]]:

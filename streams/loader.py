@@ -137,8 +137,8 @@ class Loader:
             self._consumer.close()
 
     def _load(self, messages: Sequence[Message]) -> None:
-        partitions = np.fromiter((m.partition() for m in messages), np.int64, len(messages))
-        offsets = np.fromiter((m.offset() for m in messages), np.int64, len(messages))
+        partitions = np.array([m.partition() for m in messages], np.int64)
+        offsets = np.array([m.offset() for m in messages], np.int64)
         rows = self._decode(messages, partitions, offsets)
         intents = [Intent.of(int(p), offsets[partitions == p]) for p in np.unique(partitions)]
         self._commit([TopicPartition(LINEAGE, i.partition, i.start, i.metadata()) for i in intents])
@@ -161,7 +161,7 @@ class Loader:
             i, error = next(iter(refused.items()))
             where = f"{LINEAGE}/{messages[i].partition()}/{messages[i].offset()}"
             raise LostRowsError(f"{where} and {len(refused) - 1} more records cannot be read: {error}")
-        keys = b"".join(m.key() for m in messages)
+        keys = b"".join([m.key() for m in messages])
         if len(keys) != SUBJECT_SIZE * len(messages):
             raise LostRowsError(f"{LINEAGE}: a key is no subject")
         subjects = np.frombuffer(keys, np.uint8).reshape(-1, SUBJECT_SIZE)

@@ -19,22 +19,29 @@ from clickhouse_driver.writer import write_binary_str
 from processors.coded import Array, CodedRows
 from sinks.clickhouse.client import quoted
 from sinks.clickhouse.errors import sorted_errors
-from sinks.clickhouse.native import native_block
+from sinks.clickhouse.native import ShapeEncoder, native_block
 
 DEFAULT_TIMEOUT_S = 30
 _GRACE_S = 5
 
 
-def insert_lineage(client: Client, rows: CodedRows, token: str, timeout_s: int = DEFAULT_TIMEOUT_S) -> None:
+def insert_lineage(
+    client: Client,
+    rows: CodedRows,
+    token: str,
+    timeout_s: int = DEFAULT_TIMEOUT_S,
+    encoder: ShapeEncoder | None = None,
+) -> None:
     """Insert rows of the table `lineage` as one block; columns that `rows` lacks get their defaults.
 
     token: deduplication token; a second insert with it, within the table's window, does nothing.
+    encoder: kept for the blocks of a batch, it encodes the shapes that they share once.
     The rows must be of one month (rows.split_by_month), else the block becomes several parts, which do not stand
     or fall together.
     Raises TransientError (the insert may or may not have taken effect: count it, see recovery.py), TerminalError,
     ColumnError.
     """
-    insert(client, "lineage", rows, token, timeout_s)
+    insert(client, "lineage", rows, token, timeout_s, encoder)
 
 
 def insert_subjects(
@@ -56,7 +63,9 @@ def insert_subjects(
     insert(client, "subjects", rows, token, timeout_s)
 
 
-def insert(client: Client, table: str, rows: CodedRows, token: str, timeout_s: int) -> None:
+def insert(
+    client: Client, table: str, rows: CodedRows, token: str, timeout_s: int, encoder: ShapeEncoder | None = None
+) -> None:
     """Insert all rows into `table` as one block. No rows: does nothing. Raises as `insert_lineage` does."""
     if not len(rows):
         return
@@ -77,14 +86,14 @@ def insert(client: Client, table: str, rows: CodedRows, token: str, timeout_s: i
         client.connection.send_query(sql)
         client.connection.send_external_tables(None)
         sample = client.receive_sample_block()
-        _send_block(client, rows, sample.columns_with_types)
+        _send_block(client, rows, sample.columns_with_types, encoder)
         client.receive_profile_events()
         client.connection.send_data(RowOrientedBlock())
         client.receive_profile_events()
         client.receive_end_of_insert_query()
 
 
-def _send_block(client: Client, rows: CodedRows, columns: list[tuple[str, str]]) -> None:
+def _send_block(client: Client, rows: CodedRows, columns: list[tuple[str, str]], encoder: ShapeEncoder | None) -> None:
     """A data packet, as clickhouse_driver.connection.Connection.send_data writes one."""
     connection = client.connection
     revision = connection.server_info.used_revision
@@ -92,6 +101,7 @@ def _send_block(client: Client, rows: CodedRows, columns: list[tuple[str, str]])
         rows,
         columns,
         serialization_byte=revision >= defines.DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION,
+        encoder=encoder,
     )
     write_varint(ClientPacketTypes.DATA, connection.fout)
     write_binary_str("", connection.fout)

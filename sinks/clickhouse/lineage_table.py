@@ -10,6 +10,7 @@ from clickhouse_driver import Client
 
 from processors.coded import CodedRows
 from sinks.clickhouse.insert import insert_lineage
+from sinks.clickhouse.native import ShapeEncoder
 from sinks.clickhouse.recovery import present_offsets
 from sinks.clickhouse.rows import lineage_rows, split_by_month
 
@@ -19,6 +20,7 @@ class LineageTable:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._encoder = ShapeEncoder()
 
     def rows(self, parts: Sequence[tuple[str, CodedRows]]) -> CodedRows:
         """Table rows of decoded records, given as pairs of record type and records."""
@@ -30,7 +32,7 @@ class LineageTable:
 
     def insert(self, rows: CodedRows, token: str) -> None:
         """Inserts rows of one month as one block under a deduplication token."""
-        insert_lineage(self._client, rows, token)
+        insert_lineage(self._client, rows, token, encoder=self._encoder)
 
     def present(self, partition: int, start: int, end: int) -> npt.NDArray[np.int64]:
         """Offsets of a partition in [start, end] that the table holds, each as often as it does."""

@@ -10,7 +10,7 @@ Python per row.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from processors.coded import MISSING_TIME, Array, CodedRows
 
 Codes = npt.NDArray[np.intp]
 Parts = list[bytes | memoryview]
+Gather = Callable[[Codes], Parts]
 
 _POLARS_TYPES: dict[str, Any] = {"UInt8": pl.UInt8, "UInt16": pl.UInt16, "UInt32": pl.UInt32, "UInt64": pl.UInt64}
 _NUMPY_TYPES = {"UInt8": "<u1", "UInt16": "<u2", "UInt32": "<u4", "UInt64": "<u8"}
@@ -36,15 +37,40 @@ class ColumnError(ValueError):
     """A column cannot be written as the type that the table wants."""
 
 
-def native_block(rows: CodedRows, columns: Sequence[tuple[str, str]], *, serialization_byte: bool = False) -> Parts:
+class ShapeEncoder:
+    """Encodes columns of shapes, and remembers those of the last shapes: the blocks of a batch share them."""
+
+    def __init__(self) -> None:
+        self._shapes: pl.DataFrame | None = None
+        self._columns: dict[tuple[str, str], Gather] = {}
+
+    def column(self, shapes: pl.DataFrame, name: str, type_: str) -> Gather:
+        """What brings a column of the shapes to rows, by their codes."""
+        if shapes is not self._shapes:
+            self._shapes, self._columns = shapes, {}
+        key = name, type_
+        if key not in self._columns:
+            self._columns[key] = _shape_column(shapes[name], type_)
+        return self._columns[key]
+
+
+def native_block(
+    rows: CodedRows,
+    columns: Sequence[tuple[str, str]],
+    *,
+    serialization_byte: bool = False,
+    encoder: ShapeEncoder | None = None,
+) -> Parts:
     """One Native block of all rows, as pieces in their order.
 
     columns: (name, ClickHouse type) in the order of the block; `rows` must have each.
     serialization_byte: put the byte for "no custom serialisation" before each column's data, as the protocol
         wants it from revision 54454 on; the format Native in files has none.
+    encoder: one that is kept for several blocks spares encoding the shapes that they share.
     Null in a column that is not Nullable is written as the type's default. Raises ColumnError.
     """
     codes = rows.codes.astype(np.intp)
+    encoder = encoder or ShapeEncoder()
     parts: Parts = [_varint(len(columns)), _varint(len(rows))]
     for name, type_ in columns:
         parts += [_text(name), _text(type_)]
@@ -56,7 +82,7 @@ def native_block(rows: CodedRows, columns: Sequence[tuple[str, str]], *, seriali
             if name in rows.rows:
                 parts += _row_column(rows.rows[name], type_)
             else:
-                parts += _shape_column(rows.shapes[name], codes, type_)
+                parts += encoder.column(rows.shapes, name, type_)(codes)
         except (pl.exceptions.PolarsError, KeyError, ValueError) as error:
             raise ColumnError(f"column {name} cannot be written as {type_}: {error}") from error
     return parts
@@ -84,15 +110,17 @@ def _row_column(column: Array, type_: str) -> Parts:
     return [_raw(column.astype(wanted, copy=False))]
 
 
-def _shape_column(series: pl.Series, codes: Codes, type_: str) -> Parts:
-    """A column of the shapes, brought to the rows by code."""
+def _shape_column(series: pl.Series, type_: str) -> Gather:
+    """A column of the shapes, to be brought to rows by code."""
     if inner := _inner("LowCardinality", type_):
-        return _low_cardinality(series, codes, inner)
+        return _low_cardinality(series, inner)
     if inner := _inner("Array", type_):
-        return _arrays(series, codes, inner)
+        return _arrays(series, inner)
     if inner := _inner("Nullable", type_):
-        return [_raw(series.is_null().to_numpy().take(codes)), _raw(_fixed_width(series, inner).take(codes))]
-    return [_raw(_fixed_width(series, type_).take(codes))]
+        nulls, values = series.is_null().to_numpy(), _fixed_width(series, inner)
+        return lambda codes: [_raw(nulls.take(codes)), _raw(values.take(codes))]
+    column = _fixed_width(series, type_)
+    return lambda codes: [_raw(column.take(codes))]
 
 
 def _fixed_width(series: pl.Series, type_: str) -> Array:
@@ -110,30 +138,36 @@ def _fixed_width(series: pl.Series, type_: str) -> Array:
     return series.cast(_POLARS_TYPES[type_]).fill_null(0).to_numpy()
 
 
-def _low_cardinality(series: pl.Series, codes: Codes, inner: str) -> Parts:
+def _low_cardinality(series: pl.Series, inner: str) -> Gather:
     keys, vocabulary = _vocabulary(series, nullable=inner == "Nullable(String)")
-    return [_KEYS_VERSION, *_dictionary(vocabulary, len(codes)), _raw(keys.take(codes))]
+    dictionary = _dictionary(vocabulary)
+    return lambda codes: [_KEYS_VERSION, dictionary, len(codes).to_bytes(8, "little"), _raw(keys.take(codes))]
 
 
-def _arrays(series: pl.Series, codes: Codes, inner: str) -> Parts:
+def _arrays(series: pl.Series, inner: str) -> Gather:
     """Offsets behind each row's items, then the items of all rows as one LowCardinality column."""
     if inner != "LowCardinality(String)":
         raise ColumnError("only arrays of LowCardinality(String) are known")
     sizes = series.list.len().fill_null(0).to_numpy().astype(np.int32)
     items = series.filter(pl.Series(sizes > 0)).explode().cast(pl.String)
     keys, vocabulary = _vocabulary(items, nullable=False)
-    sizes_of_rows = sizes.take(codes)
-    ends = np.cumsum(sizes_of_rows, dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    if not total:
-        return [_KEYS_VERSION, _raw(ends)]
-    if total >= 2**31:
-        raise ColumnError(f"{total} array items are too many for one block")
-    # Where a row's items stand among the shapes' items: its shape's start, counted on from its own start.
+    dictionary = _dictionary(vocabulary)
     starts = np.cumsum(sizes, dtype=np.int32) - sizes
-    positions = np.repeat(starts.take(codes) - (ends.astype(np.int32) - sizes_of_rows), sizes_of_rows)
-    positions += np.arange(total, dtype=np.int32)
-    return [_KEYS_VERSION, _raw(ends), *_dictionary(vocabulary, total), _raw(keys.take(positions))]
+
+    def gather(codes: Codes) -> Parts:
+        sizes_of_rows = sizes.take(codes)
+        ends = np.cumsum(sizes_of_rows, dtype=np.int64)
+        total = int(ends[-1]) if len(ends) else 0
+        if not total:
+            return [_KEYS_VERSION, _raw(ends)]
+        if total >= 2**31:
+            raise ColumnError(f"{total} array items are too many for one block")
+        # Where a row's items stand among the shapes' items: its shape's start, counted on from its own start.
+        positions = np.repeat(starts.take(codes) - (ends.astype(np.int32) - sizes_of_rows), sizes_of_rows)
+        positions += np.arange(total, dtype=np.int32)
+        return [_KEYS_VERSION, _raw(ends), dictionary, total.to_bytes(8, "little"), _raw(keys.take(positions))]
+
+    return gather
 
 
 def _vocabulary(series: pl.Series, *, nullable: bool) -> tuple[Array, list[str]]:
@@ -151,10 +185,11 @@ def _vocabulary(series: pl.Series, *, nullable: bool) -> tuple[Array, list[str]]
     return keys.to_numpy().astype(_KEY_TYPES[_key_width(len(vocabulary))]), vocabulary
 
 
-def _dictionary(vocabulary: list[str], count: int) -> Parts:
+def _dictionary(vocabulary: list[str]) -> bytes:
+    """The dictionary as it stands in a block, up to the number of keys that follow. Keys that no row of the block has
+    do no harm: the engine writes those that are used."""
     flags = _DICTIONARY_WITH_BLOCK | _key_width(len(vocabulary))
-    numbers = np.array([flags, len(vocabulary)], dtype="<u8").tobytes()
-    return [numbers, *map(_text, vocabulary), count.to_bytes(8, "little")]
+    return b"".join((np.array([flags, len(vocabulary)], dtype="<u8").tobytes(), *map(_text, vocabulary)))
 
 
 def _key_width(size: int) -> int:

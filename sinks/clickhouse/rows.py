@@ -95,7 +95,8 @@ def split_by_month(rows: CodedRows) -> list[tuple[int, CodedRows]]:
     first = int(months.min())
     if first == int(months.max()):
         return [(_yyyymm(first), rows)]
-    return [(_yyyymm(int(month)), rows.take(np.flatnonzero(months == month)).compact()) for month in np.unique(months)]
+    # All keep the shapes that they share: whoever encodes them does it once.
+    return [(_yyyymm(int(month)), rows.take(np.flatnonzero(months == month))) for month in np.unique(months)]
 
 
 def _yyyymm(months_since_1970: int) -> int:

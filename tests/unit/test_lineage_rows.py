@@ -75,10 +75,11 @@ def test_months_are_split_in_utc_and_keep_their_order() -> None:
     shapes = pl.DataFrame({"source": ["a", "b"]})
     rows = CodedRows({"occurred_at": ms}, np.array([0, 1, 0, 0], np.int32), shapes)
     split = split_by_month(rows)
-    assert [(month, part.rows["occurred_at"].tolist(), part.shapes.height) for month, part in split] == [
-        (196912, [ms[2]], 1),
-        (202601, [ms[1]], 1),
-        (202602, [ms[0], ms[3]], 1),
+    assert [(month, part.rows["occurred_at"].tolist(), part.codes.tolist()) for month, part in split] == [
+        (196912, [ms[2]], [0]),
+        (202601, [ms[1]], [1]),
+        (202602, [ms[0], ms[3]], [0, 0]),
     ]
+    assert all(part.shapes is shapes for _, part in split), "what they share is encoded once"
     assert split_by_month(split[2][1])[0][1] is split[2][1], "one month is not copied"
     assert split_by_month(rows.take(np.zeros(4, bool))) == []
