@@ -72,16 +72,11 @@ class Findings:
 
     def answer(self) -> Answer | None:
         """The verdict of what was found, None if nothing was."""
-        for verdict in ("violation", "gap"):
-            clauses = [
-                clause
-                for wanted in ORDER_OF_RULES
-                for rule, kind, clause in sorted(self.found)
-                if rule == wanted and kind == verdict
-            ]
-            if clauses:
-                return Answer(verdict, tuple(dict.fromkeys(clauses)), "none")
-        return None
+        if not self.found:
+            return None
+        verdict = "violation" if any(kind == "violation" for _, kind, _ in self.found) else "gap"
+        told = sorted((ORDER_OF_RULES.index(rule), clause) for rule, kind, clause in self.found if kind == verdict)
+        return Answer(verdict, tuple(dict.fromkeys(clause for _, clause in told)), "none")
 
     def answer_found(self) -> Answer:
         answer = self.answer()

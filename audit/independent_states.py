@@ -120,7 +120,7 @@ def lies_below(key: str, other: str) -> bool:
 
 def covers(listed: Iterable[str], category: str) -> bool:
     """Whether one of the listed keys is the category, a key above it, or `*`."""
-    return any(key in ("*", category) or lies_below(category, key) for key in listed)
+    return any(key in ("*", category) or category.startswith(key + ".") for key in listed)
 
 
 def all_covered(listed: Sequence[str], categories: Iterable[str]) -> bool:

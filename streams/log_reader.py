@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.kafka import Kafka
 from streams.lag import end_offsets
@@ -30,20 +30,29 @@ class UnreadableError(Exception):
 
 
 class LogReader:
-    """The log up to where it ends when this is made: `ends` by partition. Raises `MissingTopicError`,
-    `KafkaException`; every method also `TimeoutError` after `timeout` seconds without an answer."""
+    """The log up to where it ends when this is made: `ends` by partition. One partition is read at a time.
+
+    Raises `MissingTopicError`, `KafkaException`; every method also `TimeoutError` after `timeout` seconds without an
+    answer.
+    """
 
     def __init__(self, kafka: Kafka, registry: Registry | None = None, timeout: float = 30.0) -> None:
         self._kafka = kafka
         self._book = SchemaBook(registry)
         self._timeout = timeout
+        self._admin = kafka.admin()
         self.ends = self.ends_now()
         if not self.ends:
             raise MissingTopicError(f"Kafka at {kafka.bootstrap} has no topic {LINEAGE}: run `lineage topics apply`")
+        # A group id is required, though no group is joined.
+        self._consumer: Consumer = kafka.consumer("log-reader", **{"fetch.wait.max.ms": 10})
+
+    def close(self) -> None:
+        self._consumer.close()
 
     def ends_now(self) -> dict[int, int]:
         """Partition → the offset behind its last committed record, at this moment."""
-        return {partition: end for (_, partition), end in end_offsets(self._kafka.admin(), [LINEAGE]).items()}
+        return {partition: end for (_, partition), end in end_offsets(self._admin, [LINEAGE]).items()}
 
     def facts(self, partition: int) -> Iterator[Record]:
         """Consents and erasures of a partition, in its order. Raises `UnreadableError`."""
@@ -103,13 +112,12 @@ class LogReader:
         end = self.ends[partition]
         if end == 0:
             return
-        # A group id is required, though no group is joined.
-        consumer = self._kafka.consumer("log-reader", **{"fetch.wait.max.ms": 10})
+        self._consumer.assign([TopicPartition(LINEAGE, partition, OFFSET_BEGINNING)])
         try:
-            consumer.assign([TopicPartition(LINEAGE, partition, OFFSET_BEGINNING)])
             answered = time.monotonic()
             while True:
-                for message in consumer.consume(10_000, 0.1):
+                # An end comes as one of the messages, and does not end the wait for more of them.
+                for message in self._consumer.consume(2_000, 0.02):
                     answered = time.monotonic()
                     error = message.error()
                     if error is None:
@@ -123,4 +131,4 @@ class LogReader:
                 if time.monotonic() - answered > self._timeout:
                     raise TimeoutError(f"{LINEAGE}/{partition}: no answer for {self._timeout:.0f} s")
         finally:
-            consumer.close()
+            self._consumer.unassign()

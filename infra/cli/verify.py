@@ -60,6 +60,7 @@ def verify_everything(settings: Settings) -> Verification:
             return verify_all(log, StoredVerdicts(client), reference, lambda n: line.show(f"{n:,} records judged anew"))
         finally:
             line.clear()
+            log.close()
 
 
 def answer(found: Verification) -> dict[str, Any]:
