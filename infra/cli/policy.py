@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from infra.cli.options import json_option, located, say, table, write_json
+from infra.cli.policy_review import coverage, diff, diff_of_recipients, lint
 from infra.settings import Settings
 from streams.documents import describe_problem, format_instant
 from streams.policies import (
@@ -35,7 +36,7 @@ _FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_t
 
 @click.group()
 def policy() -> None:
-    """Publish, show, list and check policies.
+    """Publish, show, list, check and compare policies.
 
     Example: lineage policy publish our-policy.yaml
     """
@@ -107,32 +108,9 @@ def show_policy(version: int | None, as_json: bool, settings: Settings) -> None:
     click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
 
 
-@policy.command("lint")
-@_FILES
-@json_option
-def lint_policies(files: Sequence[Path], as_json: bool) -> None:
-    """Check policies without publishing them: errors, and what they hardly mean.
-
-    Example: lineage policy lint our-policy.yaml
-    """
-    found = [(path, lint_policy(load_policy(path))) for path in files]
-    if as_json:
-        notes = [
-            {"file": str(path), "line": problem.line, "path": problem.path, "message": problem.message}
-            for path, problems in found
-            for problem in problems
-        ]
-        write_json({"valid": True, "notes": notes})
-        return
-    for path, problems in found:
-        for problem in problems:
-            click.echo(describe_problem(str(path), problem))
-        say(f"{path}: valid, {len(problems)} notes")
-
-
 @click.group()
 def recipients() -> None:
-    """Publish and list recipients.
+    """Publish, list and compare recipients.
 
     Example: lineage recipients publish our-recipients.yaml
     """
@@ -191,3 +169,9 @@ def _tell(published: Published, what: str, as_json: bool) -> None:
     if published.unchanged:
         say(f"unchanged: {what} {', '.join(published.unchanged)}")
     sys.stderr.flush()
+
+
+policy.add_command(lint)
+policy.add_command(diff)
+policy.add_command(coverage)
+recipients.add_command(diff_of_recipients)
