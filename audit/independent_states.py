@@ -118,9 +118,9 @@ def lies_below(key: str, other: str) -> bool:
     return key.startswith(other + ".")
 
 
-def covers(listed: Iterable[str], category: str) -> bool:
+def covers(listed: Sequence[str], category: str) -> bool:
     """Whether one of the listed keys is the category, a key above it, or `*`."""
-    return any(key in ("*", category) or category.startswith(key + ".") for key in listed)
+    return "*" in listed or category in listed or any(lies_below(category, key) for key in listed)
 
 
 def all_covered(listed: Sequence[str], categories: Iterable[str]) -> bool:
