@@ -2,15 +2,19 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from audit import independent_histories
+from infra.cli.main import lineage
 from processors import histories
 from tests.unit.case_files import worked_cases
-from tests.unit.own_cases import own_cases
+from tests.unit.own_cases import FILE, own_cases
 
 JUDGES = {"processors": histories.judge_history, "independent": independent_histories.judge_history}
 CITED = (
@@ -76,3 +80,20 @@ def test_a_time_without_offset_is_refused() -> None:
     history = {**own_cases()[0], "erased": [{"subject": "s", "occurred_at": "2026-01-01T00:00:00"}]}
     with pytest.raises(ValueError, match="without offset"):
         independent_histories.judge_history(history)
+
+
+@pytest.mark.parametrize("option", [[], ["--independent"]])
+def test_the_command_asks_either_judge(option: list[str]) -> None:
+    done = CliRunner().invoke(lineage, ["judge", str(FILE), *option])
+    assert done.exit_code == 0, done.output
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [
+        (one["name"], one["event_id"], {name: one[name] for name in ("verdict", "clauses", "legal_basis")})
+        for one in told
+    ] == [(case["name"], event_id, answer) for case in own_cases() for event_id, answer in case["expected"].items()]
+
+
+def test_the_independent_judge_imports_nothing_of_the_processors() -> None:
+    code = "import sys, audit.independent_histories, audit.verify; print([m for m in sys.modules if 'processors' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
