@@ -26,6 +26,7 @@ TELEMETRY, CONSENT, SHARING = "telemetry", "consent", "sharing"
 POLICIES, RECIPIENTS = "policies", "recipients"
 SUBJECT_STATE, LINEAGE, VIOLATIONS = "subject-state", "lineage", "violations"
 IDENTITIES, DEAD_LETTERS = "identities", "dead-letters"
+REVISION_REQUESTS = "revision-requests"
 
 # Every client keys with murmur2, as Java's does: librdkafka's own default would split a person over partitions.
 PARTITIONER = "murmur2"
@@ -70,6 +71,7 @@ CATALOGUE: tuple[Topic, ...] = (
         _delete(None),
     ),
     Topic(VIOLATIONS, "subject", ("CollectionRecorded", "DisclosureRecorded"), _delete(90)),
+    Topic(REVISION_REQUESTS, "subject", ("RevisionRequested",), _delete(7)),
     Topic(IDENTITIES, "alias + digest of what is known", ("IdentitySealed",), _COMPACT),
     Topic(DEAD_LETTERS, "original key", ("DeadLetter",), _delete(30)),
 )
