@@ -35,7 +35,7 @@ def test_own_case(history: dict[str, Any], judge: str) -> None:
     assert answers(judge, history) == history["expected"]
 
 
-@pytest.mark.parametrize("case", worked_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", list(worked_cases()), ids=lambda case: case.name)
 def test_worked_case(case: Any) -> None:
     expected = {"verdict": case.verdict, "clauses": case.clauses, "legal_basis": case.legal_basis}
     assert answers("independent", case.history) == {"e": expected}
