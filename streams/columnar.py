@@ -83,8 +83,7 @@ class Batch:
 
     def heads(self) -> list[bytes]:
         """Each record's head as it was encoded."""
-        start = self._start
-        return [value[start:end] for value, end in zip(self._values, self._head_ends, strict=True)]
+        return _slices(self._values, self._start, self._head_ends)
 
 
 class TailDecoder:
@@ -116,7 +115,7 @@ class TailDecoder:
         start = len(self.writer.header)
         columns, ends, wrong = _read_heads(values, start, self._head)
         offsets = ends.tolist()
-        tails = [value[offset:] for value, offset in zip(values, offsets, strict=True)]
+        tails = _slices(values, offsets, None)
         codes = self._code(tails)
         occurred_at = columns["occurred_at"]
         wrong |= (occurred_at < EARLIEST) | (occurred_at >= LATEST)
@@ -193,6 +192,8 @@ class BatchDecoder:
     ) -> list[tuple[TailDecoder, Sequence[bytes], Ints]]:
         """The values of each writer schema, with their positions."""
         headers = _headers(values)
+        if len(set(headers)) == 1 and headers[0] in self._decoders:
+            return [(self._decoders[headers[0]], values, np.arange(len(values)))]  # type: ignore[list-item]
         numbers = {header: number for number, header in enumerate(dict.fromkeys(headers))}
         which = np.array(list(map(numbers.__getitem__, headers)), np.int32)
         order = np.argsort(which, kind="stable")
@@ -217,21 +218,29 @@ class BatchDecoder:
         return decoder
 
 
+def _slices(values: Sequence[bytes], start: int | list[int], end: list[int] | None) -> list[bytes]:
+    """Each value from `start` to `end`. Times of one era take as many bytes, so heads are often of one length: then
+    slicing needs no loop."""
+    starts = {start} if isinstance(start, int) else set(start)
+    ends = {None} if end is None else set(end)
+    if len(starts) == len(ends) == 1:
+        return list(map(itemgetter(slice(starts.pop(), ends.pop())), values))
+    if isinstance(start, list):
+        return [value[at:] for value, at in zip(values, start, strict=True)]
+    return [value[start:at] for value, at in zip(values, end or [], strict=True)]
+
+
 def _headers(values: Sequence[bytes | None]) -> list[bytes]:
     """What each value starts with, as long as its wire format's header is; empty where there is no value."""
     given = [value or b"" for value in values] if None in values else values
-    marks = set(map(_FIRST, given))  # type: ignore[arg-type]
-    if marks == {CONFLUENT_MARKER}:
-        return list(map(_CONFLUENT, given))  # type: ignore[arg-type]
-    if CONFLUENT_MARKER not in marks:
-        return list(map(_SINGLE_OBJECT, given))  # type: ignore[arg-type]
-    return [_CONFLUENT(value) if value[:1] == CONFLUENT_MARKER else _SINGLE_OBJECT(value) for value in given]  # type: ignore[arg-type, index]
+    headers = list(map(_SINGLE_OBJECT, given))  # type: ignore[arg-type]
+    if any(header[:1] == CONFLUENT_MARKER for header in set(headers)):
+        return [header[:CONFLUENT_HEADER] if header[:1] == CONFLUENT_MARKER else header for header in headers]
+    return headers
 
 
 _Slice = Callable[[bytes], bytes]
-_FIRST: _Slice = itemgetter(slice(0, 1))
 _SINGLE_OBJECT: _Slice = itemgetter(slice(0, SINGLE_OBJECT_HEADER))
-_CONFLUENT: _Slice = itemgetter(slice(0, CONFLUENT_HEADER))
 
 
 def tail_rows(decoder: TailDecoder, start: int) -> list[dict[str, Any]]:

@@ -25,6 +25,8 @@ ALIAS_SIZE = 16
 # One person's facts stay well below Kafka's largest message.
 MOST_STATE_BYTES = 900_000
 _LINKED, _ERASED = 0x02, 0x00
+# The size of a SubjectState that has a subject and nothing else.
+_BARE = 1 + 16 + 2
 
 
 class TooManyFactsError(DecodeError):
@@ -166,7 +168,9 @@ class Subjects:
 
     def _facts_of(self, slot: int) -> tuple[dict[Any, ConsentFact], list[int]]:
         known = self._facts.get(slot)
-        if known is None:
+        if known is None and len(self._bodies[slot]) == _BARE:
+            known = self._facts[slot] = {}, []
+        elif known is None:
             state = decode_body(contract("SubjectState"), self._bodies[slot])
             facts = {fact["event_id"]: consent_fact(fact) for fact in state["facts"]}
             known = self._facts[slot] = facts, list(state["erased"])
