@@ -7,6 +7,7 @@ be one of hypothesis, which then knows how to make a failing history smaller.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -70,13 +71,22 @@ class Drawing:
         for person in history.people:
             for version in range(1, versions + 1):
                 if self._usually(0.75):
-                    history.consents.append(self._consent(person, "accept", version=version, early=True))
+                    before = FIRST_DAY - 2 * DAY if self._usually(0.3) else None
+                    history.consents.append(
+                        self._consent(person, "accept", version=version, early=True, occurred_at=before)
+                    )
             history.consents += [self._any_consent(person, versions) for _ in range(random.randrange(8))]
-            changed = [fact for fact in history.consents if fact["subject"] == person and self._chance(0.2)]
-            history.consents += [self._second_thought(fact) for fact in changed if fact["activity"]]
-            if self._chance(0.15):
-                history.erased.append({"subject": person, "occurred_at": self._moment()})
             history.events += [self._event(person) for _ in range(random.randrange(4, 12))]
+            history.consents += [
+                self._choice_about(event)
+                for event in history.events
+                if event["subject"] == person
+                for _ in range(random.choice((0, 0, 0, 1, 2)))
+            ]
+            changed = [fact for fact in history.consents if fact["subject"] == person and self._chance(0.2)]
+            history.consents += [second for fact in changed for second in self._second_thoughts(fact)]
+            if self._chance(0.1):
+                history.erased.append({"subject": person, "occurred_at": self._moment()})
         return history
 
     def _chance(self, probability: float) -> bool:
@@ -104,7 +114,7 @@ class Drawing:
         random = self._random
         return {
             "version": version,
-            "effective_at": self._moment(3 if version == 1 else DAYS),
+            "effective_at": self._moment(2 if version == 1 else DAYS),
             "purposes": {
                 name: {
                     "clause": clause,
@@ -143,12 +153,14 @@ class Drawing:
             "onward": sorted(set(self._some(others, 4))),
         }
 
-    def _consent(self, person: str, action: str, early: bool = False, **more: Any) -> Fact:
+    def _consent(
+        self, person: str, action: str, early: bool = False, occurred_at: int | None = None, **more: Any
+    ) -> Fact:
         nothing = dict.fromkeys(("version", "band", "granted", "activity", "purpose", "recipient"))
         return {
             "event_id": self._id(),
             "subject": person,
-            "occurred_at": self._moment(3 if early else DAYS),
+            "occurred_at": self._moment(3 if early else DAYS) if occurred_at is None else occurred_at,
             "action": action,
             **nothing,
             "categories": [],
@@ -157,7 +169,9 @@ class Drawing:
 
     def _any_consent(self, person: str, versions: int) -> Fact:
         random = self._random
-        match "choose" if self._usually(0.5) else random.choice(("accept", "leave", "age", "guardian")):
+        match (
+            "choose" if self._chance(0.5) else random.choice(("accept", "leave", "age", "age", "guardian", "guardian"))
+        ):
             case "accept":
                 return self._consent(person, "accept", version=random.randrange(1, versions + 2))
             case "leave":
@@ -165,7 +179,7 @@ class Drawing:
             case "age":
                 return self._consent(person, "age", band=random.choice(BANDS))
             case "guardian":
-                return self._consent(person, "guardian", granted=self._chance(0.6))
+                return self._consent(person, "guardian", granted=self._chance(0.6), early=self._chance(0.5))
         activity = random.choice(("use", "use", "share", "share", "transfer", "publish"))
         addressed = activity in ("share", "transfer")
         recipients = (*RECIPIENTS, "ghost", *(f"kind:{kind}" for kind in KINDS), "*", "*", "*")
@@ -178,10 +192,32 @@ class Drawing:
             categories=[] if activity == "use" else self._categories(3, 0.4),
         )
 
-    def _second_thought(self, fact: Fact) -> Fact:
-        """The opposite of a choice, word for word, at another time."""
-        opposite = {"grant": "withdraw", "withdraw": "grant"}[fact["action"]]
-        return fact | {"event_id": self._id(), "action": opposite, "occurred_at": self._moment()}
+    def _choice_about(self, event: Fact) -> Fact:
+        """A choice that one event may turn on, at its moment or shortly before."""
+        random = self._random
+        activity = event.get("activity", "use") if self._chance(0.7) else "use"
+        addressed = activity in ("share", "transfer")
+        categories = event["categories"] or ["user"]
+        return self._consent(
+            event["subject"],
+            random.choice(("grant", "grant", "withdraw")),
+            occurred_at=event["occurred_at"] - random.choice((0, 1, DAY, 2 * DAY)),
+            activity=activity,
+            purpose=random.choice((event["purpose"] or "*", event["purpose"] or "*", "*")),
+            recipient=random.choice((event.get("recipient") or "*", "*", "kind:partner")) if addressed else None,
+            categories=[] if activity == "use" else random.choice((categories, categories[:1], ["*"], ["user"])),
+        )
+
+    def _second_thoughts(self, fact: Fact) -> Iterator[Fact]:
+        """The opposite of a fact, word for word, at another time or in the same moment."""
+        opposite = {"grant": "withdraw", "withdraw": "grant"}
+        other = {"event_id": self._id(), "occurred_at": fact["occurred_at"] if self._chance(0.4) else self._moment()}
+        if fact["action"] in opposite:
+            yield fact | other | {"action": opposite[fact["action"]]}
+        elif fact["action"] == "guardian":
+            yield fact | other | {"granted": not fact["granted"]}
+        elif fact["action"] == "age":
+            yield fact | other | {"band": self._random.choice(BANDS)}
 
     def _event(self, person: str) -> Fact:
         random = self._random

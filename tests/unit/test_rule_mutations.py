@@ -22,13 +22,9 @@ import pytest
 import yaml
 
 from processors import consent
-from processors.histories import judge_history
 from tests.drawn_histories import History, draw_history
 from tests.two_judges import disagreements
-from tests.unit.own_cases import own_cases
-
-# A change is mostly noticed by a case, or within some tens of drawn histories.
-HISTORIES = 800
+from tests.unit.test_two_judges import SEEDS
 
 
 class Mutation(NamedTuple):
@@ -52,14 +48,8 @@ def drawn(seed: int) -> History:
 
 
 def is_caught() -> bool:
-    """Whether the cases or the drawn histories tell that something is wrong."""
-    for history in own_cases():
-        answers = {
-            a["event_id"]: {k: a[k] for k in ("verdict", "clauses", "legal_basis")} for a in judge_history(history)
-        }
-        if answers != history["expected"]:
-            return True
-    return any(disagreements(drawn(seed), Random(seed)) for seed in range(HISTORIES))
+    """Whether the histories of `test_the_judges_agree_on_many_histories` tell that something is wrong."""
+    return any(disagreements(drawn(seed), Random(seed)) for seed in SEEDS)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.rule)
@@ -69,11 +59,7 @@ def test_a_changed_rule_is_noticed(mutation: Mutation) -> None:
             caught = is_caught()
         except (KeyError, AttributeError, TypeError, ValueError):
             caught = True
-    assert caught, "no case and no drawn history notices"
-
-
-def test_nothing_is_noticed_when_no_rule_is_changed() -> None:
-    assert not any(disagreements(drawn(seed), Random(seed)) for seed in range(50))
+    assert caught, "no drawn history notices"
 
 
 @contextmanager
