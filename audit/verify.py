@@ -103,11 +103,13 @@ def verify(
     found = Verification()
     suppressed = log.suppressions()
     judged = 0
+    # Millions of events have some hundred different answers: each is kept once.
+    same: dict[Answer, Answer] = {}
     for partition, end in log.ends.items():
         people = _people(log.facts(partition), suppressed)
         answers: dict[bytes, _Recomputed] = {}
         for record in log.events(partition):
-            _judge(record, people, reference, answers)
+            _judge(record, people, reference, answers, same)
             judged += 1
             if judged % PROGRESS_EVERY == 0:
                 progress(judged)
@@ -150,7 +152,11 @@ NOBODY = _Person()
 
 
 def _judge(
-    record: Record, people: Mapping[bytes, _Person], reference: Reference, answers: dict[bytes, _Recomputed]
+    record: Record,
+    people: Mapping[bytes, _Person],
+    reference: Reference,
+    answers: dict[bytes, _Recomputed],
+    same: dict[Answer, Answer],
 ) -> None:
     offset, subject, _, fields = record
     key = subject + fields["event_id"]
@@ -159,7 +165,7 @@ def _judge(
         return
     person = people.get(subject, NOBODY)
     answer = judge(fields, reference, person.consents.values(), person.erased)
-    answers[key] = _Recomputed(fields["revision"], offset, answer)
+    answers[key] = _Recomputed(fields["revision"], offset, same.setdefault(answer, answer))
 
 
 def _compared(stored: Stored, recomputed: _Recomputed | None, found: Verification) -> Iterator[Difference]:
