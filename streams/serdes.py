@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import fastavro
 
-from streams.contracts import Contract, Schema, contract, contract_of, known_contracts
+from streams.contracts import Contract, Schema, contract, contract_of, contracts, known_contracts
 
 SINGLE_OBJECT_MARKER = b"\xc3\x01"
 CONFLUENT_MARKER = b"\x00"
@@ -40,7 +40,7 @@ class Registry(Protocol):
     """What the serdes need of a schema registry."""
 
     def schema(self, schema_id: int) -> Schema:
-        """The schema of an id. Raises `UnknownSchemaError`."""
+        """The schema of an id. Raises `UnknownSchemaError`, which refuses a message; any other error stops the job."""
         ...
 
     def register(self, subject: str, schema: Schema) -> int:
@@ -92,11 +92,15 @@ class SchemaBook:
         (schema_id,) = struct.unpack(">I", header[1:])
         if self._registry is None:
             raise UnknownSchemaError(f"schema id {schema_id}: no schema registry is configured (schema_registry_url)")
-        found = contract_of(self._registry.schema(schema_id))
+        schema = self._registry.schema(schema_id)
         try:
-            contract(found.name)
-        except KeyError:
-            raise UnknownSchemaError(f"schema id {schema_id} is a {found.name}, which is no contract of ours") from None
+            found = contract_of(schema)
+        except Exception as error:
+            # Anybody may register anything, such as a schema that refers to others.
+            raise UnknownSchemaError(f"schema id {schema_id} cannot be used: {type(error).__name__}") from error
+        ours = contracts().get(found.name)
+        if ours is None or _full_name(found.schema) != _full_name(ours.schema):
+            raise UnknownSchemaError(f"schema id {schema_id} is a {_full_name(schema)}, which is no contract of ours")
         return found
 
     def header(self, name: str) -> bytes:
@@ -107,10 +111,15 @@ class SchemaBook:
             if self._registry is None:
                 header = SINGLE_OBJECT_MARKER + written.fingerprint
             else:
-                subject = f"{written.schema['namespace']}.{name}"
-                header = CONFLUENT_MARKER + struct.pack(">I", self._registry.register(subject, written.schema))
+                schema_id = self._registry.register(_full_name(written.schema), written.schema)
+                header = CONFLUENT_MARKER + struct.pack(">I", schema_id)
             self._headers[name] = header
         return header
+
+
+def _full_name(schema: Schema) -> str:
+    name, namespace = schema["name"], schema.get("namespace")
+    return name if "." in name or not namespace else f"{namespace}.{name}"
 
 
 def encode_body(parsed: Schema, record: Mapping[str, Any]) -> bytes:
