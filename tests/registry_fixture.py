@@ -4,7 +4,9 @@ Fetched once per machine into the user's cache and checked against the SHA-256 b
 fails the run. Tests share one: ids are its own, so they keep apart by what they register.
 """
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import tarfile
@@ -74,7 +76,7 @@ class LocalRegistry:
     """One registry process. `url` is that of its Confluent API."""
 
     def __init__(self, distribution: Path, folder: Path) -> None:
-        self.distribution = distribution
+        self._distribution = distribution
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -97,7 +99,7 @@ class LocalRegistry:
             "-Dquarkus.management.port=0",
             "-Dapicurio.rules.global.compatibility=BACKWARD",
             "-jar",
-            str(self.distribution / "quarkus-run.jar"),
+            str(self._distribution / "quarkus-run.jar"),
         ]
         with occupy(self._folder) as lock:
             self._process = spawn(command, self._folder, lock, environment={}, output=output, die_with_parent=True)
@@ -116,6 +118,16 @@ class LocalRegistry:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait(15)
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """For the length of the block it takes connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def _answers(self) -> bool:
         try:
