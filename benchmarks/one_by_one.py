@@ -8,11 +8,12 @@ from typing import Any
 from benchmarks.workload import Workload
 from processors.consent import EMPTY, ConsentState, timeline
 from processors.decide import consider, decide, retention_class, retention_limit
+from processors.revising import decision_tags
 from streams.kafka import Kafka
 from streams.reference_data import ReferenceData
 from streams.serdes import Deserializer, Serializer
 from streams.subjects import consent_fact
-from streams.tagging import RECORDED, decision_tags, event_facts
+from streams.tagging import RECORDED, event_facts
 
 
 class OneByOne:

@@ -13,13 +13,20 @@ from streams.topology import JOBS
 Ends = dict[tuple[str, int], int]
 
 # One stage after the other: what the first has done is what the second must have read.
-STAGES: tuple[tuple[str, ...], ...] = (("tagger",), ("loader", "links"))
+# What is revised is loaded as well; nothing that a revision leads to asks for another.
+STAGES: tuple[tuple[str, ...], ...] = (("tagger",), ("loader", "links"), ("revisions",), ("loader",))
 POLL_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
 
 
-def end_offsets(admin: AdminClient, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> Ends:
-    """Of every partition, the offset behind the last that a `read_committed` reader can reach, markers included.
+def end_offsets(
+    admin: AdminClient,
+    topics: Iterable[str],
+    timeout: float = REQUEST_SECONDS,
+    isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+) -> Ends:
+    """Of every partition, the offset behind the last that a `read_committed` reader can reach, markers included; with
+    READ_UNCOMMITTED behind the last that was written at all.
 
     Topics that are not there have none. Raises `KafkaException`.
     """
@@ -32,7 +39,7 @@ def end_offsets(admin: AdminClient, topics: Iterable[str], timeout: float = REQU
     }
     if not asked:
         return {}
-    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout)
+    futures = admin.list_offsets(asked, isolation_level=isolation, request_timeout=timeout)
     return {(tp.topic, tp.partition): future.result(timeout).offset for tp, future in futures.items()}
 
 
@@ -50,22 +57,36 @@ def committed_offsets(admin: AdminClient, group: str, timeout: float = REQUEST_S
 
 def lags(admin: AdminClient, timeout: float = REQUEST_SECONDS) -> dict[str, int]:
     """Job → how many offsets it is behind, over all its partitions. Raises `KafkaException`."""
-    ends = end_offsets(admin, {topic for job in JOBS.values() for topic in job.reads}, timeout)
+    ends = end_offsets(admin, {topic for job in JOBS for topic in _topics(job)}, timeout)
     return {job: _behind(admin, job, ends, timeout) for job in JOBS}
 
 
 def _furthest(admin: AdminClient, job: str, ends: Mapping[tuple[str, int], int]) -> str:
     """Where a job is furthest behind, in words."""
-    committed = committed_offsets(admin, job)
-    mine = {tp: end for tp, end in ends.items() if tp[0] in JOBS[job].reads}
+    committed = _committed(admin, job)
+    mine = {tp: end for tp, end in ends.items() if tp[0] in _topics(job)}
     topic, partition = max(mine, key=lambda tp: mine[tp] - committed.get(tp, 0))
     at = committed.get((topic, partition), 0)
     return f"{job} stands at {at} of {ends[topic, partition]} in {topic}/{partition}"
 
 
 def _behind(admin: AdminClient, job: str, ends: Mapping[tuple[str, int], int], timeout: float = REQUEST_SECONDS) -> int:
+    committed = _committed(admin, job, timeout)
+    return sum(max(0, end - committed.get(tp, 0)) for tp, end in ends.items() if tp[0] in _topics(job))
+
+
+def _topics(job: str) -> tuple[str, ...]:
+    return JOBS[job].reads + JOBS[job].sweeps
+
+
+def _committed(admin: AdminClient, job: str, timeout: float = REQUEST_SECONDS) -> Ends:
     committed = committed_offsets(admin, job, timeout)
-    return sum(max(0, end - committed.get(tp, 0)) for tp, end in ends.items() if tp[0] in JOBS[job].reads)
+    return committed | committed_offsets(admin, sweeps_group(job), timeout) if JOBS[job].sweeps else committed
+
+
+def sweeps_group(job: str) -> str:
+    """The group whose offsets say up to which entry of the reference data a job has swept."""
+    return f"{job}-sweeps"
 
 
 class NotDoneError(Exception):
@@ -91,7 +112,7 @@ def wait_until_done(
     """
     deadline = time.monotonic() + timeout
     for stage in STAGES:
-        ends = end_offsets(admin, {topic for job in stage for topic in JOBS[job].reads})
+        ends = end_offsets(admin, {topic for job in stage for topic in _topics(job)})
         while True:
             check()
             left = {job: _behind(admin, job, ends) for job in stage}

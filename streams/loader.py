@@ -4,6 +4,9 @@ Per partition: commit the batch's *start* with the intent as metadata (`v1|end|n
 month, with a token made of its coordinates → commit *end + 1*. A loader that finds an intent on assignment counts the
 rows by their Kafka coordinates and inserts what is missing. The token alone would not do: a kill between ClickHouse's
 record of a token and the rename of its part makes the retry a silent loss (docs/adr/0003-loading-exactly-once.md).
+
+A fact that comes behind events it governs is late: the loader asks for their revision once all of it is in the table,
+and before it commits, so that no request is lost (docs/late-facts.md).
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from processors.coded import CodedRows
 from streams.columnar import BatchDecoder
 from streams.group import GroupReader, Position
 from streams.kafka import Kafka
-from streams.serdes import Registry, SchemaBook
-from streams.topics import LINEAGE
+from streams.serdes import Registry, SchemaBook, Serializer
+from streams.topics import LINEAGE, REVISION_REQUESTS
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,20 @@ TAKES = frozenset({"CollectionRecorded", "DisclosureRecorded", "ConsentRecorded"
 # Past this age of its intent a loader may have been replaced: it must not insert any more (session.timeout.ms is 45 s).
 INTENT_SECONDS = 35.0
 SUBJECT_SIZE = 16
+REQUEST_SECONDS = 30.0
+
+
+class LateFact(Protocol):
+    """A person of whom late facts were loaded: the earliest one's time (ms) and the last one's coordinates."""
+
+    @property
+    def subject(self) -> bytes: ...
+    @property
+    def since(self) -> int: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
 
 
 class LineageTable(Protocol):
@@ -55,9 +72,22 @@ class LineageTable(Protocol):
         """Offsets of the partition in [start, end] that the table holds, each as often as it does."""
         ...
 
+    def has_facts(self, rows: CodedRows) -> bool:
+        """Whether any of the rows is a fact that verdicts depend on."""
+        ...
+
+    def late_facts(self, ranges: Sequence[tuple[int, int, int]]) -> Sequence[LateFact]:
+        """Of the facts in the ranges (partition, start, end; both included), people of whom events that one of them
+        governs stand before it in the log."""
+        ...
+
 
 class LostRowsError(Exception):
     """The log does not give back what an intent announced, or the table does not take it."""
+
+
+class LostRequestsError(Exception):
+    """Kafka does not take requests for revision; the next loader asks for them again."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +139,7 @@ class Loader:
         self._batch_seconds = batch_seconds
         self._monotonic = monotonic
         self._decoder = BatchDecoder(SchemaBook(registry))
+        self._requests = Serializer("RevisionRequested", registry)
         self._committed: dict[Position, int] = {}
         self.loaded = 0
 
@@ -117,6 +148,7 @@ class Loader:
         self._consumer = self._kafka.consumer(
             GROUP, **{"group.instance.id": self._instance, "auto.offset.reset": "error"}
         )
+        self._producer = self._kafka.producer(**{"linger.ms": 0})
         reader = GroupReader(self._consumer, [LINEAGE], self._assigned, lambda _partitions, _lost: None)
         gc.collect()
         gc.freeze()
@@ -149,6 +181,8 @@ class Loader:
                 if self._monotonic() - announced > INTENT_SECONDS:
                     raise LostRowsError("loading outlasts a session; the next loader goes on from the intent")
                 self._table.insert(block, _token(intent, month))
+        if self._table.has_facts(rows):
+            self._request_revisions(intents)
         self._commit([TopicPartition(LINEAGE, i.partition, i.end + 1) for i in intents])
         self.loaded += len(messages)
 
@@ -179,6 +213,22 @@ class Loader:
         self._decoder.forget()
         return rows
 
+    def _request_revisions(self, intents: Sequence[Intent]) -> None:
+        """Returns when Kafka has the requests. Asked for again after a crash, which does no harm."""
+        failed: list[str] = []
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                failed.append(error.str())
+
+        for late in self._table.late_facts([(i.partition, i.start, i.end) for i in intents]):
+            request = {"since": late.since, "fact_partition": late.partition, "fact_offset": late.offset}
+            value = self._requests.encode(request)
+            self._producer.produce(REVISION_REQUESTS, key=late.subject, value=value, on_delivery=delivered)
+            self._producer.poll(0)
+        if self._producer.flush(REQUEST_SECONDS) or failed:
+            raise LostRequestsError(f"Kafka did not take requests for revision: {(failed or ['no answer'])[0]}")
+
     # Recovery
 
     def _assigned(self, partitions: list[TopicPartition]) -> None:
@@ -189,6 +239,7 @@ class Loader:
         self._consumer.pause(partitions)
         for intent in intents:
             self._settle(intent)
+        self._request_revisions(intents)
         self._commit([TopicPartition(LINEAGE, i.partition, i.end + 1) for i in intents])
         for intent in intents:
             self._consumer.seek(TopicPartition(LINEAGE, intent.partition, intent.end + 1))

@@ -20,6 +20,10 @@ class ReferenceData:
 
     def __init__(self, kafka: Kafka, registry: Registry | None = None) -> None:
         self.knowledge = Knowledge([], [])
+        # Of each topic the offset up to which it has been read: how much is known.
+        self.position = {POLICIES: 0, RECIPIENTS: 0}
+        # What was read, with its offset, in order.
+        self.read: list[tuple[str, int, Policy | Recipient]] = []
         self._deserializer = Deserializer(registry)
         # A group id is required, though no group is joined: partitions are assigned by hand and nothing is committed.
         self._consumer: Consumer = kafka.consumer("reference-data")
@@ -48,6 +52,19 @@ class ReferenceData:
         self._take(self._consumer.consume(1000, 0))
         return self.knowledge is not before
 
+    def catch_up(self, timeout: float = 30.0) -> Knowledge:
+        """Takes all that is published by now. After `read_to_end`. Raises `TimeoutError`, `KafkaException`."""
+        ends = {
+            topic: self._consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=timeout)[1]
+            for topic in self.position
+        }
+        deadline = time.monotonic() + timeout
+        while any(self.position[topic] < end for topic, end in ends.items()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"policies and recipients could not be read within {timeout:.0f} s")
+            self._take(self._consumer.consume(1000, 0.1))
+        return self.knowledge
+
     def close(self) -> None:
         self._consumer.close()
 
@@ -60,7 +77,10 @@ class ReferenceData:
                 if error.code() != KafkaError._PARTITION_EOF:
                     raise KafkaException(error)
                 self._open.discard((message.topic(), message.partition()))
-            elif message.value() is not None:
+                self.position[message.topic()] = max(self.position[message.topic()], message.offset())
+                continue
+            self.position[message.topic()] = message.offset() + 1
+            if message.value() is not None:
                 try:
                     name, record = self._deserializer.decode(message.value())
                 except DecodeError as wrong:
@@ -68,8 +88,10 @@ class ReferenceData:
                     continue
                 if name == "PolicyPublished":
                     policies.append(Policy.from_record(record))
+                    self.read.append((message.topic(), message.offset(), policies[-1]))
                 elif name == "RecipientRegistered":
                     recipients.append(Recipient.from_record(record))
+                    self.read.append((message.topic(), message.offset(), recipients[-1]))
         for policy in policies:
             self._add(policies=[policy])
         if recipients:

@@ -20,6 +20,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Messag
 from streams.dead_letters import POISON_RATIO, DeadLetterWriter, check_poison
 from streams.group import GroupReader, Position, Read
 from streams.kafka import Kafka
+from streams.knowledge_marks import knowledge_mark
 from streams.reference_data import ReferenceData
 from streams.serdes import DecodeError, Registry, SchemaBook, Serializer
 from streams.subjects import ALIAS_SIZE
@@ -66,6 +67,8 @@ class Tagger:
         self._owned: set[int] = set()
         self._held_back: set[int] = set()
         self._committed: dict[Position, int] = {}
+        # How much was known (see `knowledge_mark`) by what was last committed of each partition.
+        self._marks: dict[int, str] = {}
         self._heartbeat_at = 0.0
         self.tagged = 0
 
@@ -102,7 +105,7 @@ class Tagger:
             self._commit(self._tag(read.messages), positions)
             self._tagging.trim()
         elif self._advanced(positions) or self._heartbeat_due():
-            # Nothing but transaction markers or time has passed.
+            # Nothing but transaction markers or time has passed, or more is known now.
             self._commit(Tagged(), positions)
             gc.collect()
         self._let_data_flow(read)
@@ -138,11 +141,13 @@ class Tagger:
         if self._heartbeat_due():
             self._send_heartbeats()
         advanced = self._advanced(positions)
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in advanced.items()]
+        mark = knowledge_mark(self._reference.position)
+        offsets = [TopicPartition(topic, partition, offset, mark) for (topic, partition), offset in advanced.items()]
         if offsets:
             producer.send_offsets_to_transaction(offsets, self._consumer.consumer_group_metadata(), 60)
         producer.commit_transaction(60)
         self._committed |= advanced
+        self._marks |= {partition: mark for topic, partition in advanced if topic == CONSENT}
 
     def _produce(self, topic: str, records: list[dict[str, Any]], partition: int = PARTITION_UA) -> None:
         # A partition given with a single record is not heeded by `produce_batch` (confluent-kafka 2.16): one call each.
@@ -152,14 +157,25 @@ class Tagger:
 
     def _advanced(self, positions: dict[Position, int]) -> dict[Position, int]:
         committed = self._committed
-        return {
+        mark = knowledge_mark(self._reference.position)
+        advanced = {
             tp: offset for tp, offset in positions.items() if committed.get(tp, -1) < offset and tp[1] in self._owned
         }
+        for partition in self._owned:
+            tp = (CONSENT, partition)
+            # More is known than is marked: the same offset again, with the new mark.
+            if (
+                self._marks.get(partition) != mark
+                and (offset := max(positions.get(tp, -1), committed.get(tp, -1))) >= 0
+            ):
+                advanced[tp] = offset
+        return advanced
 
     # Assignment
 
     def _assigned(self, partitions: list[TopicPartition]) -> None:
         self._owned = {tp.partition for tp in partitions}
+        self._marks.clear()
         self._committed = {(tp.topic, tp.partition): tp.offset for tp in partitions if tp.offset >= 0}
         self._consumer.pause(partitions)
         # Any open transaction of the previous owner has ended by now: the committed offsets were asked for as stable.

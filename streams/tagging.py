@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from processors.consent import ConsentStates
-from processors.decide import Decision, EventFacts
+from processors.decide import EventFacts
 from processors.judge import Judge
 from processors.knowledge import Knowledge
+from processors.revising import decision_tags
 from streams.columnar import MISSING, Batch, BatchDecoder, TailDecoder, tail_rows
 from streams.contracts import Contract, contract
 from streams.dead_letters import Refusal, refusal
@@ -228,22 +229,6 @@ def _tag_contracts(given: Contract, recorded: Contract) -> tuple[Any, Any]:
     parts = tags[:-2], tags[-2:]
     schemas: list[Any] = [{"type": "record", "name": "Tags", "fields": fields} for fields in parts]
     return fastavro.parse_schema(schemas[0]), fastavro.parse_schema(schemas[1])
-
-
-def decision_tags(decision: Decision) -> dict[str, Any]:
-    """A decision in the fields of `CollectionRecorded` and `DisclosureRecorded`."""
-    return {
-        "tagged_purpose": decision.purpose,
-        "tagged_categories": list(decision.categories),
-        "verdict": decision.verdict,
-        "clauses": list(decision.clauses),
-        "legal_basis": decision.legal_basis,
-        "findings": [f"{f.outcome} {f.clause} {f.reason}" for f in decision.findings],
-        "policy_version": decision.policy_version,
-        "recipient_kind": decision.recipient_kind,
-        "recipient_effective_at": decision.recipient_effective_at,
-        "sensitive": decision.sensitive,
-    }
 
 
 def _collection_facts(row: dict[str, Any]) -> EventFacts:

@@ -11,12 +11,14 @@ from typing import Any
 
 from processors.consent import timeline
 from processors.judge import Judge
+from processors.revising import judge_again
 from streams.topics import (
     CONSENT,
     DEAD_LETTERS,
     LINEAGE,
     POLICIES,
     RECIPIENTS,
+    REVISION_REQUESTS,
     SHARING,
     SUBJECT_STATE,
     TELEMETRY,
@@ -36,6 +38,8 @@ class Job:
     follows: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     sink: str | None = None
+    # Reference data that the job works through, by offsets of the group `NAME-sweeps`.
+    sweeps: tuple[str, ...] = ()
 
 
 JOBS: dict[str, Job] = {
@@ -55,6 +59,7 @@ JOBS: dict[str, Job] = {
             "loader",
             reads=(LINEAGE,),
             through=(),
+            writes=(REVISION_REQUESTS,),
             sink="lineage",
             guarantee="exactly once: the intent in the committed offset, rows counted by Kafka coordinates",
         ),
@@ -65,6 +70,15 @@ JOBS: dict[str, Job] = {
             through=(),
             sink="subjects",
             guarantee="at least once, idempotent: the highest offset of an alias counts",
+        ),
+        # streams/workflows/
+        Job(
+            "revisions",
+            reads=(REVISION_REQUESTS,),
+            sweeps=(POLICIES, RECIPIENTS),
+            through=(timeline, judge_again),
+            writes=(LINEAGE, VIOLATIONS),
+            guarantee="at least once, idempotent: only what would be judged otherwise is written, by one worker",
         ),
     )
 }

@@ -19,7 +19,7 @@ from infra.settings import Settings
 
 log = logging.getLogger("lineage.worker")
 
-JOBS = ("tagger", "loader", "links")
+JOBS = ("tagger", "loader", "links", "revisions")
 
 
 class _Job(Protocol):
@@ -96,6 +96,10 @@ def _job(job: str, settings: Settings, given: dict[str, Any]) -> _Job:
         from streams.loader import Loader
 
         return Loader(kafka, LineageTable(client), **given)
+    if job == "revisions":
+        from streams.workflows.revisions import Revisions
+
+        return Revisions(kafka, client, **given)
     from streams.linker import Linker
 
     return Linker(kafka, client, **given)

@@ -1,0 +1,1 @@
+"""Jobs with few events that each need attention, on Faust."""
