@@ -55,7 +55,10 @@ def measure(job: Job, arguments: Any, phases: list[Phase], timeout: float = 600.
     the number of events done so far, and return when `stop` is set. One measurement a phase."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_child, args=(job, arguments, [(p.system, p.until) for p in phases], theirs))
+    # It stops itself where the parent has work of its own before the next phase, and nowhere else.
+    pauses = [following.before is not None for following in phases[1:]] + [False]
+    stretches = [(phase.system, phase.until, pause) for phase, pause in zip(phases, pauses, strict=True)]
+    process = context.Process(target=_child, args=(job, arguments, stretches, theirs))
     process.start()
     theirs.close()
     results: list[Measurement] = []
@@ -63,8 +66,8 @@ def measure(job: Job, arguments: Any, phases: list[Phase], timeout: float = 600.
         for phase in phases:
             if phase.before is not None:
                 phase.before()
-            if process.pid is not None and results:
-                os.kill(process.pid, signal.SIGCONT)
+                if process.pid is not None and results:
+                    os.kill(process.pid, signal.SIGCONT)
             if not ours.poll(timeout):
                 raise TimeoutError(f"{phase.system}: not done after {timeout:.0f} s")
             results.append(ours.recv())
@@ -80,7 +83,7 @@ def measure(job: Job, arguments: Any, phases: list[Phase], timeout: float = 600.
     return results
 
 
-def _child(job: Job, arguments: Any, phases: list[tuple[str, int]], parent: Connection) -> None:
+def _child(job: Job, arguments: Any, phases: list[tuple[str, int, bool]], parent: Connection) -> None:
     stop = Event()
     count: list[Callable[[], int]] = []
 
@@ -88,7 +91,7 @@ def _child(job: Job, arguments: Any, phases: list[tuple[str, int]], parent: Conn
         while not count:
             time.sleep(IDLE)
         done = count[0]()
-        for system, until in phases:
+        for system, until, pause in phases:
             # The clock of a phase starts with its first events, not with the wait for them.
             while count[0]() == done:
                 time.sleep(IDLE)
@@ -99,7 +102,7 @@ def _child(job: Job, arguments: Any, phases: list[tuple[str, int]], parent: Conn
             rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             n = max(done - first, 1)
             parent.send(Measurement(system, n, n / wall, cpu / n * 1e6, rss))
-            if (system, until) != phases[-1]:
+            if pause:
                 os.kill(os.getpid(), signal.SIGSTOP)
         stop.set()
 

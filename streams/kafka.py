@@ -74,6 +74,8 @@ class Kafka:
             "transactional.id": transactional_id,
             "transaction.timeout.ms": 60_000,
             "message.timeout.ms": 45_000,
+            # A commit fails if any message of its transaction did: reports of single successes would only cost.
+            "delivery.report.only.error": True,
         }
         return self.producer(**(settings | more))
 

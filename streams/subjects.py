@@ -9,13 +9,14 @@ transaction ends the process, and the next one restores from the log.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from processors.consent import ConsentFact, ConsentStates, ConsentTimelines, timeline
+from processors.partitioning import partition_of
 from streams.contracts import contract
 from streams.serdes import DecodeError, decode_body
 
@@ -38,8 +39,9 @@ class TooManyFactsError(DecodeError):
 class Subjects:
     """Aliases by dense number (*slot*), over all partitions that this worker holds."""
 
-    def __init__(self, states: ConsentStates) -> None:
+    def __init__(self, states: ConsentStates, partitions: int) -> None:
         self.states = states
+        self._partition_count = partitions
         self.timelines = ConsentTimelines()
         self.ids: list[bytes] = []
         self._slots: dict[bytes, int] = {}
@@ -55,21 +57,29 @@ class Subjects:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def slots(self, keys: Sequence[bytes], partitions: Ints) -> Ints:
-        """The slot of each alias, made on first sight; −1 where an alias belongs to another partition than the
-        record came from (its producer does not key with murmur2)."""
-        found = list(map(self._slots.get, keys))
+    def slots(self, keys: Sequence[bytes | None], partition_of_record: Callable[[int], int]) -> Ints:
+        """The slot of each alias, made on first sight; −1 where a key is no alias, or not in the partition that
+        murmur2 gives it: another worker would hold another half of that person.
+
+        `partition_of_record(i)`: the partition that the record of `keys[i]` came from. Asked on first sight only: who
+        is known is in the right partition.
+        """
+        found = list(map(self._slots.get, keys))  # type: ignore[arg-type]
         if None in found:
             for i, slot in enumerate(found):
                 if slot is None:
-                    found[i] = self._slots.get(keys[i])
-                if found[i] is None:
-                    found[i] = self._add(keys[i], int(partitions[i]))
+                    found[i] = self._first_sight(keys[i], partition_of_record(i))
         slots = np.array(found, np.int64)
         if self._erased_slots:
-            for slot in self._erased_slots.intersection(slots.tolist()):
+            for slot in self._erased_slots.intersection(found):
                 self._link_anew(slot)
-        return np.where(self._partitions[slots] == partitions, slots, -1)
+        return slots
+
+    def _first_sight(self, alias: bytes | None, partition: int) -> int:
+        if alias is None or len(alias) != ALIAS_SIZE or partition_of(alias, self._partition_count) != partition:
+            return -1
+        known = self._slots.get(alias)
+        return self._add(alias, partition) if known is None else known
 
     def as_of(self, slots: Ints, times: Ints) -> npt.NDArray[np.int32]:
         """The id of each subject's consent state at each time (ms)."""

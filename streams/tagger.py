@@ -70,12 +70,14 @@ class Tagger:
         # How much was known (see `knowledge_mark`) by what was last committed of each partition.
         self._marks: dict[int, str] = {}
         self._heartbeat_at = 0.0
+        self._pool: list[dict[str, Any]] = []
         self.tagged = 0
 
     def run(self, stop: Event, ready: Callable[[], None] = lambda: None) -> None:
         """Tags until `stop` is set. Raises `KafkaException`, `MostlyPoisonError`; nothing of the batch is done then."""
         self._reference = ReferenceData(self._kafka, self._registry)
-        self._tagging = Tagging(self._book, self._reference.read_to_end())
+        partitions = len(self._kafka.admin().list_topics(CONSENT, timeout=30).topics[CONSENT].partitions)
+        self._tagging = Tagging(self._book, self._reference.read_to_end(), partitions)
         self._producer = self._kafka.transactional_producer(f"{GROUP}-{self._instance}")
         self._producer.init_transactions(60)
         self._consumer = self._kafka.consumer(
@@ -126,8 +128,9 @@ class Tagger:
     def _commit(self, tagged: Tagged, positions: dict[Position, int]) -> None:
         producer = self._producer
         producer.begin_transaction()
-        self._produce(LINEAGE, [{"key": k, "value": v} for k, v in zip(tagged.keys, tagged.values, strict=True)])
-        self._produce(VIOLATIONS, [{"key": k, "value": v} for k, v in tagged.unlawful])
+        records = self._messages(tagged.keys, tagged.values)
+        self._produce(LINEAGE, records)
+        self._produce(VIOLATIONS, [records[i] for i in tagged.unlawful])
         header = self._book.header("SubjectState")
         changes: dict[int, list[dict[str, Any]]] = {}
         for partition, alias, body in self._tagging.subjects.take_changes():
@@ -148,6 +151,15 @@ class Tagger:
         producer.commit_transaction(60)
         self._committed |= advanced
         self._marks |= {partition: mark for topic, partition in advanced if topic == CONSENT}
+
+    def _messages(self, keys: list[bytes], values: list[bytes]) -> list[dict[str, Any]]:
+        """Messages for `produce_batch`, in dicts that are used again and again: new ones would cost twice as much."""
+        pool = self._pool
+        pool += [{} for _ in range(len(keys) - len(pool))]
+        for message, key, value in zip(pool, keys, values, strict=False):
+            message["key"] = key
+            message["value"] = value
+        return pool[: len(keys)]
 
     def _produce(self, topic: str, records: list[dict[str, Any]], partition: int = PARTITION_UA) -> None:
         # A partition given with a single record is not heeded by `produce_batch` (confluent-kafka 2.16): one call each.

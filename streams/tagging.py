@@ -62,20 +62,21 @@ class InputMessage(Protocol):
 
 @dataclass
 class Tagged:
-    """What a batch of inputs gives: lineage records (key subject), those of them that are violations or gaps, and the
+    """What a batch of inputs gives: lineage records (keys are subjects), which of them are violations or gaps, and the
     messages refused."""
 
     keys: list[bytes] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
-    unlawful: list[tuple[bytes, bytes]] = field(default_factory=list)
+    unlawful: list[int] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
 
 
 class Tagging:
     """Tags batches. Holds what outlives a batch: tails seen, decisions made, the subjects' state."""
 
-    def __init__(self, book: SchemaBook, knowledge: Knowledge) -> None:
-        self.subjects = Subjects(ConsentStates())
+    def __init__(self, book: SchemaBook, knowledge: Knowledge, partitions: int) -> None:
+        """`partitions`: how many each of the input topics has."""
+        self.subjects = Subjects(ConsentStates(), partitions)
         self._judge = Judge(knowledge, self.subjects.states)
         self._inputs = BatchDecoder(book)
         self._outputs = {name: _Output(name, book, self._judge) for name in RECORDED}
@@ -94,8 +95,7 @@ class Tagging:
         for decoder, batch in batches:
             taken = [messages[i] for i in batch.index.tolist()] if len(batch) < len(messages) else messages
             keys = [message.key() for message in taken]
-            partitions = np.array([message.partition() for message in taken], np.int64)
-            slots = self._slots(keys, partitions)
+            slots = self.subjects.slots(keys, lambda i, taken=taken: taken[i].partition())  # type: ignore[misc]
             if (slots < 0).any():
                 for i in np.flatnonzero(slots < 0).tolist():
                     into.refused.append(refusal(messages[int(batch.index[i])], _key_error(keys[i])))
@@ -109,14 +109,6 @@ class Tagging:
         """Empties memories that have grown too large. Between batches only."""
         if self._inputs.trim() or self._judge.is_full:
             self.learn(self._judge.knowledge)
-
-    def _slots(self, keys: list[bytes | None], partitions: Ints) -> Ints:
-        if None not in keys and set(map(len, keys)) == {ALIAS_SIZE}:  # type: ignore[arg-type]
-            return self.subjects.slots(keys, partitions)  # type: ignore[arg-type]
-        good = np.array([_length(key) == ALIAS_SIZE for key in keys])
-        slots = np.full(len(keys), -1, np.int64)
-        slots[good] = self.subjects.slots([k for k in keys if k and _length(k) == ALIAS_SIZE], partitions[good])
-        return slots
 
     def _judge_events(self, decoder: TailDecoder, batch: Batch, slots: Ints, now: int, into: Tagged) -> None:
         output = self._outputs[batch.name]
@@ -132,11 +124,9 @@ class Tagging:
         )
         tails, lawful = output.tails(decoder, batch.tail, decisions, now)
         header = output.header
-        values = [header + head + tail for head, tail in zip(batch.heads(), tails, strict=True)]
-        keys = list(map(self.subjects.ids.__getitem__, slots.tolist()))
-        into.keys += keys
-        into.values += values
-        into.unlawful += [(keys[i], values[i]) for i in np.flatnonzero(~lawful).tolist()]
+        into.unlawful += (np.flatnonzero(~lawful) + len(into.keys)).tolist()
+        into.keys += map(self.subjects.ids.__getitem__, slots.tolist())
+        into.values += [header + head + tail for head, tail in zip(batch.heads(), tails, strict=True)]
 
     def _record_consents(
         self, decoder: TailDecoder, batch: Batch, slots: Ints, messages: Sequence[Any], now: int, into: Tagged
@@ -159,12 +149,8 @@ class Tagging:
             into.values.append(output.header + body + end)
 
 
-def _length(key: bytes | None) -> int:
-    return -1 if key is None else len(key)
-
-
 def _key_error(key: bytes | None) -> DecodeError:
-    if _length(key) != ALIAS_SIZE:
+    if key is None or len(key) != ALIAS_SIZE:
         return BadKeyError(f"the key is not an alias of {ALIAS_SIZE} bytes")
     return WrongPartitionError("not in the partition of its alias: produce with partitioner=murmur2")
 

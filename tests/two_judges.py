@@ -57,14 +57,14 @@ class Delivery:
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._tagging = Tagging(BOOK, Knowledge([], []))
+        self._tagging = Tagging(BOOK, Knowledge([], []), partitions=1)
         self._changelog: dict[bytes, bytes] = {}
         self.arrived = History(history.people)
 
     def restart(self) -> None:
         """Another worker takes over, with nothing but the changelog."""
         knowledge = self._knowledge()
-        self._tagging = Tagging(BOOK, knowledge)
+        self._tagging = Tagging(BOOK, knowledge, partitions=1)
         self._tagging.subjects.restore(0, self._changelog.items())
 
     def bring(self, kind: str, facts: list[Fact]) -> dict[bytes, tuple[str, tuple[str, ...], str]]:
