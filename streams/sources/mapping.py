@@ -143,8 +143,8 @@ class Mapper:
             if record.when is not None and not record.when(row):
                 continue
             matched = True
-            for item_at, scope in enumerate(record.scopes(row)):
-                values = self._checkers[record.topic].checked(record.values(scope))
+            for item_at, (scope, given) in enumerate(record.found(row)):
+                values = self._checkers[record.topic].checked(given)
                 refuse_personal(record.topic, values, user, identities)
                 occurred_at = record.time(scope, position.number)
                 collected_at = record.collected_at(scope) if record.collected_at is not None else None

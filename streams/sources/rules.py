@@ -3,7 +3,7 @@
 What is wrong in a document is collected as problems with their lines, all at once; nothing here reads rows' sources.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
@@ -11,20 +11,24 @@ from typing import Any
 from streams.documents import Document, KeyPath, Problem, parse_instant
 from streams.identities import Identity, check_identity
 from streams.sources import expressions
+from streams.sources.consent_signals import Signal, compile_signal
 from streams.sources.events import EVENTS, Field, Refused, check_time
 from streams.sources.expressions import Condition, Expression, Row
 from streams.sources.fields import field_names
+from streams.topics import CONSENT
 
 Time = Callable[[Row, int], int]
 
 _STEP_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 _RULE_KEYS = ("to", "when", "each", "time", "collected_at")
+_SIGNAL_KEYS = ("to", "when", "each", "time", "signal", "source")
 
 
 @dataclass(frozen=True)
 class Record:
     """One rule: the rows it takes (`when`), the scopes it makes of one (`each`), and the event's values: constants,
-    and columns that are read from the row (place, name, expression, coercion)."""
+    and columns that are read from the row (place, name, expression, coercion). A `signal` gives several events for one
+    scope, all their values but the last, `source`."""
 
     topic: str
     when: Condition | None
@@ -33,6 +37,17 @@ class Record:
     collected_at: Callable[[Row], int | None] | None
     constants: tuple[Any, ...]
     columns: tuple[tuple[int, str, Expression, Callable[[Any], Any]], ...]
+    signal: Signal | None = None
+
+    def found(self, row: Row) -> Iterator[tuple[Row, tuple[Any, ...]]]:
+        """Each event of a row: its scope, and the contract's fields behind the head. Raises `Refused`."""
+        for scope in self.scopes(row):
+            values = self.values(scope)
+            if self.signal is None:
+                yield scope, values
+            else:
+                for fact in self.signal(scope):
+                    yield scope, (*fact, values[-1])
 
     def scopes(self, row: Row) -> Iterable[Row]:
         """The row itself, or one scope for each item of a list, which paths reach as `$`."""
@@ -157,7 +172,14 @@ def compile_records(specs: Sequence[Mapping[str, Any]], time: Time, source: str,
 def _record(spec: Mapping[str, Any], at: KeyPath, time: Time, source: str, reading: Reading) -> Record:
     topic = spec["to"]
     event = EVENTS[topic]
-    for key in spec:
+    signal = None
+    if "signal" in spec:
+        if topic != CONSENT:
+            reading.wrong((*at, "signal"), f"belongs to {CONSENT}: {topic} has no such key")
+        for key in set(spec) - {*_SIGNAL_KEYS}:
+            reading.wrong((*at, key), "the signal gives it: leave it out")
+        signal = compile_signal(spec["signal"], (*at, "signal"), reading.wrong)
+    for key in set(spec) - {"signal"}:
         known = key in event.fields or key in _RULE_KEYS
         if not known or (key == "collected_at" and not event.has_collected_at):
             reading.wrong((*at, key), f"{topic} has no such field: it has {', '.join(event.fields)}")
@@ -165,7 +187,7 @@ def _record(spec: Mapping[str, Any], at: KeyPath, time: Time, source: str, readi
     columns = []
     for name, field in event.fields.items():
         given = spec.get(name, {"const": source if name == "source" else None})
-        if field.required and name not in spec:
+        if field.required and name not in spec and signal is None:
             reading.wrong(at, f"the key `{name}` is missing: every {topic} event needs it")
         expression = _expression(given, field, name, (*at, name), reading)
         constants.append(None)
@@ -183,6 +205,7 @@ def _record(spec: Mapping[str, Any], at: KeyPath, time: Time, source: str, readi
         _collected_at(spec["collected_at"], (*at, "collected_at"), reading) if "collected_at" in spec else None,
         tuple(constants),
         tuple(columns),
+        signal,
     )
 
 
