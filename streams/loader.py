@@ -25,6 +25,7 @@ import numpy.typing as npt
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from processors.coded import CodedRows
+from sinks.clickhouse.late_facts import Fact
 from streams.columnar import BatchDecoder
 from streams.group import GroupReader, Position
 from streams.kafka import Kafka
@@ -39,19 +40,6 @@ TAKES = frozenset({"CollectionRecorded", "DisclosureRecorded", "ConsentRecorded"
 INTENT_SECONDS = 35.0
 SUBJECT_SIZE = 16
 REQUEST_SECONDS = 30.0
-
-
-class LateFact(Protocol):
-    """A person of whom late facts were loaded: the earliest one's time (ms) and the last one's coordinates."""
-
-    @property
-    def subject(self) -> bytes: ...
-    @property
-    def since(self) -> int: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
 
 
 class LineageTable(Protocol):
@@ -72,13 +60,17 @@ class LineageTable(Protocol):
         """Offsets of the partition in [start, end] that the table holds, each as often as it does."""
         ...
 
-    def has_facts(self, rows: CodedRows) -> bool:
-        """Whether any of the rows is a fact that verdicts depend on."""
+    def facts(self, rows: CodedRows) -> Sequence[Fact]:
+        """The facts among rows that verdicts depend on."""
         ...
 
-    def late_facts(self, ranges: Sequence[tuple[int, int, int]]) -> Sequence[LateFact]:
-        """Of the facts in the ranges (partition, start, end; both included), people of whom events that one of them
-        governs stand before it in the log."""
+    def recorded_facts(self, ranges: Sequence[tuple[int, int, int]]) -> Sequence[Fact]:
+        """Those that the table holds in ranges of offsets (partition, start, end; both included)."""
+        ...
+
+    def late_facts(self, facts: Sequence[Fact]) -> Sequence[Fact]:
+        """Of each person with facts that came behind events they govern: the earliest one's time, the last one's
+        place."""
         ...
 
 
@@ -181,8 +173,7 @@ class Loader:
                 if self._monotonic() - announced > INTENT_SECONDS:
                     raise LostRowsError("loading outlasts a session; the next loader goes on from the intent")
                 self._table.insert(block, _token(intent, month))
-        if self._table.has_facts(rows):
-            self._request_revisions(intents)
+        self._request_revisions(self._table.facts(rows))
         self._commit([TopicPartition(LINEAGE, i.partition, i.end + 1) for i in intents])
         self.loaded += len(messages)
 
@@ -213,7 +204,7 @@ class Loader:
         self._decoder.forget()
         return rows
 
-    def _request_revisions(self, intents: Sequence[Intent]) -> None:
+    def _request_revisions(self, facts: Sequence[Fact]) -> None:
         """Returns when Kafka has the requests. Asked for again after a crash, which does no harm."""
         failed: list[str] = []
 
@@ -221,7 +212,7 @@ class Loader:
             if error is not None:
                 failed.append(error.str())
 
-        for late in self._table.late_facts([(i.partition, i.start, i.end) for i in intents]):
+        for late in self._table.late_facts(facts):
             request = {"since": late.since, "fact_partition": late.partition, "fact_offset": late.offset}
             value = self._requests.encode(request)
             self._producer.produce(REVISION_REQUESTS, key=late.subject, value=value, on_delivery=delivered)
@@ -239,7 +230,7 @@ class Loader:
         self._consumer.pause(partitions)
         for intent in intents:
             self._settle(intent)
-        self._request_revisions(intents)
+        self._request_revisions(self._table.recorded_facts([(i.partition, i.start, i.end) for i in intents]))
         self._commit([TopicPartition(LINEAGE, i.partition, i.end + 1) for i in intents])
         for intent in intents:
             self._consumer.seek(TopicPartition(LINEAGE, intent.partition, intent.end + 1))

@@ -1,40 +1,64 @@
-"""Which facts, just loaded, are late: events of the same person that they govern were recorded before them. Reads
-only; finds the facts by their Kafka coordinates, so that it can be asked again after a crash."""
+"""Which facts, just loaded, are late: events of the same person that they govern were recorded before them.
+
+Reads only. Facts come from the loader's rows, or after a crash from the table by their Kafka coordinates. The question
+goes by the table's key, so that it costs as much as there are facts, whatever the table holds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from uuid import UUID
 
+import numpy as np
 from clickhouse_driver import Client
 
+from processors.coded import CodedRows
 from sinks.clickhouse.client import execute
 
-# The facts of a few ranges of offsets; of their people the events from the earliest of the facts on; then pairs.
-_LATE = """
-WITH facts AS
-(
-    SELECT subject, occurred_at, kafka_partition, kafka_offset FROM lineage
-    WHERE ({ranges}) AND (activity = 'consent' OR (activity = 'erase' AND erasure_phase = 'completed'))
-)
-SELECT subject, toUnixTimestamp64Milli(min(facts.occurred_at)), any(facts.kafka_partition), max(facts.kafka_offset)
-FROM
-(
-    SELECT subject, occurred_at, kafka_offset FROM lineage
-    WHERE activity IN ('collect', 'share', 'transfer', 'publish')
-      AND subject IN (SELECT subject FROM facts)
-      AND occurred_at >= (SELECT min(occurred_at) FROM facts)
-) AS events
-INNER JOIN facts ON events.subject = facts.subject
-WHERE events.occurred_at >= facts.occurred_at AND events.kafka_offset < facts.kafka_offset
-GROUP BY subject
+_FACTS = """
+SELECT subject, toUnixTimestamp64Milli(occurred_at), kafka_partition, kafka_offset FROM lineage
+WHERE ({ranges}) AND (activity = 'consent' OR (activity = 'erase' AND erasure_phase = 'completed'))
 SETTINGS select_sequential_consistency = 1
 """
+# Nearly always the answer: nothing.
+_LATEST = """
+SELECT subject, toUnixTimestamp64Milli(max(occurred_at)) FROM lineage
+WHERE subject IN %(subjects)s
+  AND activity IN ('collect', 'share', 'transfer', 'publish')
+  AND occurred_at >= fromUnixTimestamp64Milli(%(since)s, 'UTC')
+  AND kafka_offset < %(end)s
+GROUP BY subject
+SETTINGS select_sequential_consistency = 1, max_query_size = 4194304, max_ast_elements = 1000000,
+    max_expanded_ast_elements = 1000000, optimize_use_projections = 0
+"""
+# Facts and events of one person are in one partition of the log, so offsets tell which was first.
+_LATE = """
+SELECT subject, min(facts.since), max(facts.offset)
+FROM
+(
+    SELECT subject, toUnixTimestamp64Milli(occurred_at) AS time, kafka_offset FROM lineage
+    WHERE subject IN %(subjects)s
+      AND activity IN ('collect', 'share', 'transfer', 'publish')
+      AND occurred_at >= fromUnixTimestamp64Milli(%(since)s, 'UTC')
+      AND kafka_offset < %(end)s
+) AS events
+INNER JOIN
+(
+    SELECT fact.1 AS subject, fact.2 AS since, fact.3 AS offset
+    FROM (SELECT arrayJoin(arrayZip(%(of)s::Array(UUID), %(times)s::Array(Int64), %(offsets)s::Array(UInt64))) AS fact)
+) AS facts ON events.subject = facts.subject
+WHERE events.time >= facts.since AND events.kafka_offset < facts.offset
+GROUP BY subject
+SETTINGS select_sequential_consistency = 1, max_query_size = 4194304, max_ast_elements = 1000000,
+    max_expanded_ast_elements = 1000000
+"""
+_AT_ONCE = 2000
 
 
-class LateFact(NamedTuple):
-    """Of a person (`subject`: 16 bytes): when the earliest of the late facts took effect (ms), and where in `lineage`
-    the last one stands."""
+class Fact(NamedTuple):
+    """A consent, or an erasure that is complete. `subject`: 16 bytes; `since`: when it took effect, ms; where it stands
+    in `lineage`."""
 
     subject: bytes
     since: int
@@ -42,16 +66,59 @@ class LateFact(NamedTuple):
     offset: int
 
 
-def late_facts(client: Client, ranges: Sequence[tuple[int, int, int]]) -> list[LateFact]:
-    """The people of whom a fact in one of the ranges (partition, start, end; both included) is late.
+def facts_of_rows(rows: CodedRows) -> list[Fact]:
+    """The facts among rows of the table."""
+    shapes = rows.shapes
+    of_facts = shapes["activity"] == "consent"
+    if "erasure_phase" in shapes.columns:
+        of_facts |= (shapes["erasure_phase"] == "completed").fill_null(False)
+    index = np.flatnonzero(of_facts.to_numpy()[rows.codes])
+    columns = (rows.rows[name][index].tolist() for name in ("occurred_at", "kafka_partition", "kafka_offset"))
+    subjects = rows.rows["subject"][index]
+    return [Fact(subject.tobytes(), *numbers) for subject, *numbers in zip(subjects, *columns, strict=True)]
 
-    Raises ClickHouseError.
-    """
+
+def recorded_facts(client: Client, ranges: Sequence[tuple[int, int, int]]) -> list[Fact]:
+    """The facts in the ranges of offsets (partition, start, end; both included). Raises ClickHouseError."""
     if not ranges:
         return []
     condition = " OR ".join(
         f"(kafka_partition = {int(partition)} AND kafka_offset BETWEEN {int(start)} AND {int(end)})"
         for partition, start, end in ranges
     )
-    rows = execute(client, _LATE.format(ranges=condition))
-    return [LateFact(subject.bytes, since, partition, offset) for subject, since, partition, offset in rows]
+    return [Fact(subject.bytes, *where) for subject, *where in execute(client, _FACTS.format(ranges=condition))]
+
+
+def late_facts(client: Client, facts: Sequence[Fact]) -> list[Fact]:
+    """Of each person with late facts the time of the earliest and the place of the last one. Raises ClickHouseError."""
+    late: list[Fact] = []
+    partitions = {fact.subject: fact.partition for fact in facts}
+    # A person's facts together.
+    ordered = sorted(facts)
+    for start in range(0, len(ordered), _AT_ONCE):
+        some = _governing(client, ordered[start : start + _AT_ONCE])
+        if not some:
+            continue
+        subjects = [UUID(bytes=fact.subject) for fact in some]
+        parameters = _bounds(some) | {
+            "of": [str(subject) for subject in subjects],
+            "times": [fact.since for fact in some],
+            "offsets": [fact.offset for fact in some],
+        }
+        for subject, since, offset in execute(client, _LATE, parameters):
+            late.append(Fact(subject.bytes, since, partitions[subject.bytes], offset))
+    return late
+
+
+def _governing(client: Client, facts: Sequence[Fact]) -> list[Fact]:
+    """Without those that took effect after the last event of their person."""
+    latest = {subject.bytes: time for subject, time in execute(client, _LATEST, _bounds(facts))}
+    return [fact for fact in facts if latest.get(fact.subject, -1) >= fact.since]
+
+
+def _bounds(facts: Sequence[Fact]) -> dict[str, Any]:
+    return {
+        "subjects": [UUID(bytes=subject) for subject in {fact.subject for fact in facts}],
+        "since": min(fact.since for fact in facts),
+        "end": max(fact.offset for fact in facts),
+    }

@@ -10,7 +10,7 @@ from clickhouse_driver import Client
 
 from processors.coded import CodedRows
 from sinks.clickhouse.insert import insert_lineage
-from sinks.clickhouse.late_facts import LateFact, late_facts
+from sinks.clickhouse.late_facts import Fact, facts_of_rows, late_facts, recorded_facts
 from sinks.clickhouse.native import ShapeEncoder
 from sinks.clickhouse.recovery import present_offsets
 from sinks.clickhouse.rows import lineage_rows, split_by_month
@@ -39,11 +39,15 @@ class LineageTable:
         """Offsets of a partition in [start, end] that the table holds, each as often as it does."""
         return present_offsets(self._client, partition, start, end)
 
-    def has_facts(self, rows: CodedRows) -> bool:
-        """Whether any of the rows is a consent or an erasure."""
-        of_facts = rows.shapes["activity"].is_in(["consent", "erase"]).to_numpy()
-        return bool(of_facts[rows.codes].any())
+    def facts(self, rows: CodedRows) -> list[Fact]:
+        """The consents and completed erasures among rows."""
+        return facts_of_rows(rows)
 
-    def late_facts(self, ranges: Sequence[tuple[int, int, int]]) -> list[LateFact]:
-        """The people of whom a fact in one of the ranges (partition, start, end; both included) is late."""
-        return late_facts(self._client, ranges)
+    def recorded_facts(self, ranges: Sequence[tuple[int, int, int]]) -> list[Fact]:
+        """Those that the table holds in ranges of offsets (partition, start, end; both included)."""
+        return recorded_facts(self._client, ranges)
+
+    def late_facts(self, facts: Sequence[Fact]) -> list[Fact]:
+        """Of each person with facts that came behind events they govern: the earliest one's time, the last one's
+        place."""
+        return late_facts(self._client, facts)
