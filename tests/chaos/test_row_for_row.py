@@ -165,7 +165,7 @@ def occurrences(wanted: set[bytes], content: bytes) -> set[bytes]:
         by_head.setdefault(int.from_bytes(user[:8], "little"), []).append(user)
     heads = np.array(sorted(by_head), np.uint64)
     found: set[bytes] = set()
-    for offset in range(min(8, len(content) // 8)):
+    for offset in range(min(8, len(content) - 7)):
         words = np.frombuffer(content, "<u8", count=(len(content) - offset) // 8, offset=offset)
         nearest = np.searchsorted(heads, words).clip(max=len(heads) - 1)
         for at in np.flatnonzero(heads[nearest] == words).tolist():
