@@ -36,6 +36,7 @@ PARTITION_UA = -1
 DATA = (TELEMETRY, SHARING)
 # A partition whose consents are this far behind holds its data back, to keep late facts rare.
 CONSENT_LAG = 10_000
+LAG_CHECK_SECONDS = 1.0
 HEARTBEAT_KEY = b"heartbeat"
 HEARTBEAT_SECONDS = 600.0
 
@@ -70,6 +71,7 @@ class Tagger:
         # How much was known (see `knowledge_mark`) by what was last committed of each partition.
         self._marks: dict[int, str] = {}
         self._heartbeat_at = 0.0
+        self._lag_check_at = 0.0
         self._pool: list[dict[str, Any]] = []
         self.tagged = 0
 
@@ -249,6 +251,9 @@ class Tagger:
         if caught_up:
             self._held_back -= caught_up
             self._consumer.resume([TopicPartition(topic, p) for topic in DATA for p in caught_up])
+        if time.monotonic() < self._lag_check_at:
+            return
+        self._lag_check_at = time.monotonic() + LAG_CHECK_SECONDS
         behind = {p for p in self._owned - self._held_back - caught_up if self._consent_lag(p) > CONSENT_LAG}
         if behind:
             self._held_back |= behind
