@@ -126,25 +126,22 @@ def test_a_policy_that_is_published_late(lineage: Lineage) -> None:
     assert lineage("retag", "--policy", str(AMENDMENT), "--dry-run")["changed"] == 0
 
 
-def test_withdrawals_that_come_late_and_twice(lineage: Lineage, files: dict[str, Path]) -> None:
+def test_people_who_left_long_ago_and_say_so_twice(lineage: Lineage, files: dict[str, Path]) -> None:
     users = people(files["events"], 3)
-    withdrawals = lineage.data.parent / "withdrawals.jsonl"
-    templates = [json.loads(line) for line in files["facts"].read_text("utf-8").splitlines()]
-    accept = next(one for one in templates if one["action"] == "accept")
-    lines = [
-        json.dumps(
-            {key: value for key, value in accept.items() if key not in ("version", "event_id")}
-            | {
-                "event_id": f"00000000-0000-4000-8000-{i:012d}",
-                "user_id": user,
-                "occurred_at": "2020-01-01T00:00:00Z" if i == 0 else accept["occurred_at"],
-                "action": "leave",
-            }
-        )
-        for i, user in enumerate(users)
-    ]
-    withdrawals.write_text("\n".join(lines) + "\n", "utf-8")
-    for _ in range(2):
-        ingest(lineage, withdrawals)
-        assert_verified(lineage)
-    assert revisions(lineage, users)
+    events = [json.loads(line) for line in files["events"].read_text("utf-8").splitlines()]
+    lines = []
+    for i, user in enumerate(users):
+        times = sorted(event["occurred_at"] for event in events if event["user_id"] == user)
+        leave = {"topic": "consent", "user_id": user, "occurred_at": times[len(times) // 4], "action": "leave"}
+        lines.append(json.dumps(leave | {"event_id": f"00000000-0000-4000-8000-{i:012d}", "source": "test"}))
+    file = lineage.data.parent / "left.jsonl"
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+    before, told = lineage("totals"), revisions(lineage, users)
+    ingest(lineage, file)
+    after = assert_verified(lineage)
+    assert after["by_verdict"]["violation"] > before["by_verdict"]["violation"]
+    told_then = revisions(lineage, users)
+    assert told_then.total() > told.total() + len(users)
+    ingest(lineage, file)
+    assert assert_verified(lineage) == after
+    assert revisions(lineage, users) == told_then
