@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient
 
+from infra.cli.main import lineage
 from schemas import schema_dir
 from streams.identities import generate_controller_keys
 from streams.producer import LineageProducer
@@ -90,3 +92,20 @@ records:
         "the TCF string is missing (tc)",
     }
     assert all(record["value"] is None for record in dead)
+
+
+def test_vendors_of_a_list_are_published_once(kafka: KafkaForTests, producer: LineageProducer, tmp_path: Path) -> None:
+    vendor = {"id": 4_711, "name": "Emil Ads", "purposes": [3], "dataDeclaration": [1], "urls": []}
+    head = {"gvlSpecificationVersion": 3, "vendorListVersion": 7, "tcfPolicyVersion": 4}
+    file = tmp_path / "list.json"
+    file.write_text(json.dumps(head | {"lastUpdated": "2023-06-29T16:07:26Z", "vendors": {"4711": vendor}}))
+    command = ["recipients", "import-gvl", str(file), "--kafka", kafka.bootstrap, "--json"]
+    first, second = (CliRunner().invoke(lineage, command) for _ in range(2))
+    assert (first.exit_code, second.exit_code) == (0, 0), first.output + second.output
+    [key] = json.loads(first.stdout)["published"]
+    assert key.startswith("gvl:4711@")
+    assert json.loads(second.stdout)["unchanged"] == [key]
+    listed = CliRunner().invoke(lineage, ["recipients", "list", "--kafka", kafka.bootstrap, "--json"])
+    [entry] = [each for each in json.loads(listed.stdout)["recipients"] if each["id"] == "gvl:4711"]
+    assert (entry["kind"], entry["purposes"]) == ("partner", ["ad_recommendation"])
+    assert entry["categories"] == ["user.device.ip_address"]
