@@ -72,7 +72,7 @@ records:
 """
     good = core(purposes=[3, 4])
     strings = {"eve": good, "fay": good[:30], "gus": "B" + good[1:], "hal": None}
-    values = [
+    values: list[tuple[bytes | None, bytes | None]] = [
         (user.encode(), json.dumps({"at": 1_750_000_000_000, "tc": value}).encode()) for user, value in strings.items()
     ]
     send(kafka.bootstrap, topic, values)

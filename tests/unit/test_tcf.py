@@ -166,7 +166,7 @@ def test_strings_of_other_projects_decode_to_their_recorded_values() -> None:
 
 @pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded strings are not at hand")
 def test_reported_strings_of_the_reference_implementation() -> None:
-    told = []
+    told: list[tuple[int, int, int] | str] = []
     for line in _recorded("iabtcf-es-strings.ndjson"):
         try:
             found = decode_tcf(line["tc_string"])
