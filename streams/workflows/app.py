@@ -71,6 +71,8 @@ def workflow_app(group: str, kafka: Kafka) -> Any:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
+        # A worker that is started again takes its place at once, instead of waiting for its own session to expire.
+        consumer_group_instance_id=group,
         agent_supervisor=CrashingSupervisor,
         stream_wait_empty=True,
         broker_session_timeout=45.0,
