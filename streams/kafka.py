@@ -29,6 +29,9 @@ class Kafka:
             # A wrong password or an unreachable broker is told here and nowhere else.
             "error_cb": _log_error,
             "log_level": 4,
+            # Librdkafka 2.16 forgets its brokers when all of them are away and learns them anew, but a transaction
+            # then waits for ever for the group coordinator it knew before (docs/adr/0007-no-rebootstrap.md).
+            "metadata.recovery.strategy": "none",
             **self.config,
         }
 
