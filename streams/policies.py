@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from processors.knowledge import STANDARD_RULES
 from processors.policy_review import Note, review_policy, review_recipients, review_together
 from schemas import schema_dir
 from streams.documents import (
@@ -23,29 +24,6 @@ from streams.documents import (
     nearest,
     parse_instant,
 )
-
-STANDARD_RULES: Mapping[str, str] = {
-    "no_policy": "7",
-    "suppressed": "5",
-    "minor": "6",
-    "not_accepted": "7",
-    "purpose": "2",
-    "categories": "1",
-    "region": "4.1",
-    "retention": "4.2",
-    "share_consent": "3.1(1)",
-    "share_authority": "3.1(2)",
-    "share_affiliate": "3.1(3)",
-    "share_partner": "3.1(4)",
-    "share": "3.1",
-    "transfer_consent": "3.2(1)",
-    "transfer_successor": "3.2(2)",
-    "transfer": "3.2",
-    "publish_consent": "3.3(1)",
-    "publish_order": "3.3(2)",
-    "publish": "3.3",
-}
-"""Rule of the decision to the clause that it cites where a policy does not say otherwise (the Aoxun numbers)."""
 
 _POLICY_DEFAULTS: Mapping[str, Any] = {
     "name": "",

@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 ALIAS_SIZE = 16
 # One person's facts stay well below Kafka's largest message.
 MOST_STATE_BYTES = 900_000
-_LINKED, _ERASED = 0x02, 0x00
+_LINKED = 0x02
 # The size of a SubjectState that has a subject and nothing else.
 _BARE = 1 + 16 + 2
 

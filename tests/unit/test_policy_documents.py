@@ -9,10 +9,10 @@ import fastavro
 import pytest
 import yaml
 
+from processors.knowledge import STANDARD_RULES
 from schemas import schema_dir
 from streams.documents import DocumentError, parse_instant
 from streams.policies import (
-    STANDARD_RULES,
     covers,
     lint_policy,
     lint_recipients,
