@@ -27,6 +27,8 @@ POLICIES, RECIPIENTS = "policies", "recipients"
 SUBJECT_STATE, LINEAGE, VIOLATIONS = "subject-state", "lineage", "violations"
 IDENTITIES, DEAD_LETTERS = "identities", "dead-letters"
 REVISION_REQUESTS = "revision-requests"
+ERASURE_REQUESTS, ERASURE_COMMANDS, ERASURE_RECEIPTS = "erasure-requests", "erasure-commands", "erasure-receipts"
+ERASURE_STATE, ERASED_SUBJECTS = "erasure-state", "erased-subjects"
 
 # Every client keys with murmur2, as Java's does: librdkafka's own default would split a person over partitions.
 PARTITIONER = "murmur2"
@@ -72,6 +74,11 @@ CATALOGUE: tuple[Topic, ...] = (
     ),
     Topic(VIOLATIONS, "subject", ("CollectionRecorded", "DisclosureRecorded"), _delete(90)),
     Topic(REVISION_REQUESTS, "subject", ("RevisionRequested",), _delete(7)),
+    Topic(ERASURE_REQUESTS, "alias", ("ErasureRequested",), _delete(60)),
+    Topic(ERASURE_COMMANDS, "request id", ("ErasureCommanded",), _delete(60), partitions=1),
+    Topic(ERASURE_RECEIPTS, "request id", ("ErasureReceipt",), _delete(60), partitions=1),
+    Topic(ERASURE_STATE, "request id", ("ErasureState",), _COMPACT, partitions=1),
+    Topic(ERASED_SUBJECTS, "subject", ("SubjectErased",), _COMPACT),
     Topic(IDENTITIES, "alias + digest of what is known", ("IdentitySealed",), _COMPACT),
     Topic(DEAD_LETTERS, "original key", ("DeadLetter",), _delete(30)),
 )
