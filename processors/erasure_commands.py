@@ -71,4 +71,5 @@ class Answer:
 
 def idempotency_key(request_id: UUID, target: str, round_: int) -> UUID:
     """The key of every command of a round: made of what is asked, so that a crash cannot make it another one."""
-    return uuid5(request_id, f"{round_}:{target}")
+    # OpenDSR wants ids of version 4.
+    return UUID(bytes=uuid5(request_id, f"{round_}:{target}").bytes, version=4)
