@@ -46,7 +46,8 @@ SELECT subject, discloser, recipient, activity,
     toUnixTimestamp64Milli(min(occurred_at)), toUnixTimestamp64Milli(max(occurred_at)),
     count(), any(kafka_partition), max(kafka_offset)
 FROM lineage
-WHERE subject IN (SELECT subject FROM asked) AND activity IN ('share', 'transfer', 'publish') AND {range}
+WHERE subject IN (SELECT subject FROM asked) AND activity IN ('share', 'transfer', 'publish') AND revision = 0
+  AND {range}
 GROUP BY subject, discloser, recipient, activity
 """
 
@@ -108,8 +109,8 @@ class Marker(NamedTuple):
 class Disclosed:
     """All rows of a person by which one discloser passed data on to one recipient.
 
-    recipient: None is a publication. first_at, last_at: ms since 1970, UTC, when they occurred. rows: every verdict
-    and every revision counts. last_offset: the highest one, in the person's partition of `lineage`.
+    recipient: None is a publication. first_at, last_at: ms since 1970, UTC, when they occurred. rows: of any verdict;
+    a later revision is no new disclosure. last_offset: the highest one, in the person's partition of `lineage`.
     """
 
     subject: UUID
