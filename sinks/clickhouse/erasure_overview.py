@@ -1,0 +1,57 @@
+"""Erasure requests in numbers, for metrics, and whose an open request is. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from clickhouse_driver import Client
+
+from sinks.clickhouse.client import execute
+
+_STATES = "SELECT state, count() FROM erasure_requests FINAL GROUP BY state"
+_ALARMS = "SELECT sum(length(alarms)) FROM erasure_requests FINAL"
+_DUE = """
+SELECT bound, countIf(due_at < now64(3) + toIntervalSecond(bound))
+FROM (SELECT due_at FROM erasure_requests FINAL WHERE isNull(ended_at) AND isNotNull(due_at)) AS open
+CROSS JOIN (SELECT arrayJoin(%(bounds)s) AS bound) AS bounds
+GROUP BY bound ORDER BY bound
+"""
+_TARGETS = """
+SELECT target_state, grade, count() FROM erasure_requests FINAL
+ARRAY JOIN targets.state AS target_state, targets.grade AS grade
+GROUP BY target_state, grade
+"""
+_ALIAS = "SELECT hex(alias) FROM erasing WHERE request_id = %(request_id)s LIMIT 1"
+
+
+@dataclass(frozen=True)
+class ErasureOverview:
+    """Requests by state; open ones past their term; open ones due within so many seconds (cumulative: bound → count);
+    targets of all requests by (state, grade); contradictions."""
+
+    states: dict[str, int] = field(default_factory=dict)
+    overdue: int = 0
+    due_within: dict[int, int] = field(default_factory=dict)
+    targets: dict[tuple[str, str], int] = field(default_factory=dict)
+    alarms: int = 0
+
+
+def erasure_overview(client: Client, bounds: Sequence[int]) -> ErasureOverview:
+    """The numbers as they stand now. `bounds`: seconds until the term ends. Raises ClickHouseError."""
+    due = dict.fromkeys((0, *bounds), 0) | dict(execute(client, _DUE, {"bounds": [0, *bounds]}))
+    return ErasureOverview(
+        dict(execute(client, _STATES)),
+        due[0],
+        {bound: due[bound] for bound in bounds},
+        {(state, grade): count for state, grade, count in execute(client, _TARGETS)},
+        int(execute(client, _ALARMS)[0][0]),
+    )
+
+
+def alias_of_open_request(client: Client, request_id: UUID) -> bytes | None:
+    """The alias (16 bytes) whose erasure a request is, while it is open, else None. Raises ClickHouseError."""
+    # The table is small: it holds open requests only.
+    rows = execute(client, _ALIAS, {"request_id": request_id})
+    return bytes.fromhex(rows[0][0]) if rows else None
