@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from infra.local.state import StackState, read_state
 from streams.identities import generate_controller_keys
 from streams.kafka import Kafka
@@ -87,6 +90,14 @@ class Settings:
         """PEM. Raises `SettingsError`."""
         return self._secret("controller-private.pem", "LINEAGE_CONTROLLER_PRIVATE_KEY")
 
+    def certificate_key(self) -> bytes:
+        """PEM: what certificates of erasure are signed with. Raises `SettingsError`."""
+        return self._secret("certificate-signing.pem", "LINEAGE_CERTIFICATE_KEY")
+
+    def certificate_public_key(self) -> bytes:
+        """PEM: what certificates of erasure are checked with. Raises `SettingsError`."""
+        return self._secret("certificate-public.pem", "LINEAGE_CERTIFICATE_PUBLIC_KEY")
+
     def make_secrets(self) -> list[str]:
         """Makes the secrets that are neither given nor in the data folder yet; the names of those made."""
         made = []
@@ -94,11 +105,14 @@ class Settings:
         if not self._secret_path("pepper").exists() and "pepper" not in self.secret_files:
             _write_secret(folder / "pepper", secrets.token_bytes(PEPPER_SIZE))
             made.append("pepper")
-        keys = ("controller-private.pem", "controller-public.pem")
-        if not any(key in self.secret_files or self._secret_path(key).exists() for key in keys):
-            for name, pem in zip(keys, generate_controller_keys(), strict=True):
-                _write_secret(folder / name, pem)
-            made.append("controller keys")
+        for what, generate, *keys in (
+            ("controller keys", generate_controller_keys, "controller-private.pem", "controller-public.pem"),
+            ("certificate keys", generate_certificate_keys, "certificate-signing.pem", "certificate-public.pem"),
+        ):
+            if not any(key in self.secret_files or self._secret_path(key).exists() for key in keys):
+                for name, pem in zip(keys, generate(), strict=True):
+                    _write_secret(folder / name, pem)
+                made.append(what)
         return made
 
     def _secret_path(self, name: str) -> Path:
@@ -129,6 +143,8 @@ def settings(
             ("pepper", "LINEAGE_PEPPER_FILE"),
             ("controller-public.pem", "LINEAGE_CONTROLLER_PUBLIC_KEY"),
             ("controller-private.pem", "LINEAGE_CONTROLLER_PRIVATE_KEY"),
+            ("certificate-signing.pem", "LINEAGE_CERTIFICATE_KEY"),
+            ("certificate-public.pem", "LINEAGE_CERTIFICATE_PUBLIC_KEY"),
         )
         if env.get(variable)
     }
@@ -143,6 +159,17 @@ def settings(
         java_home=Path(java_home) if java_home else None,
         maven_repository=env.get("LINEAGE_MAVEN_REPOSITORY") or None,
         secret_files=secret_files,
+    )
+
+
+def generate_certificate_keys() -> tuple[bytes, bytes]:
+    """A new key pair for certificates, as PEM: (private key, PKCS 8 unencrypted; public key, SubjectPublicKeyInfo)."""
+    private = Ed25519PrivateKey.generate()
+    return (
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+        private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
     )
 
 

@@ -137,7 +137,7 @@ def _check_over(state: Mapping[str, Any], erased_places: Sequence[ErasedPlace]) 
     open_ = [target["id"] for target in state["targets"] if target["state"] not in FINAL]
     if open_:
         raise NotCertifiableError(f"not in a final state: {', '.join(open_)}")
-    unmet = [target["id"] for target in state["targets"] if target["state"] in ("failed", "unsupported")]
+    unmet = [target["id"] for target in state["targets"] if target["state"] != "completed"]
     if unmet and state["state"] == "completed":
         raise NotCertifiableError(f"not completed, as these did not erase: {', '.join(unmet)}")
     # Own stores are either empty or the erasure is not over, whatever recipients do.

@@ -13,6 +13,7 @@ import pytest
 from infra.cli.main import COMMANDS, lineage, main
 from infra.local.state import PartState, StackState, read_state
 from infra.settings import SettingsError, settings
+from processors.erasure_certificate import load_signing_key, load_verifying_key
 from schemas import schema_dir
 from streams.documents import parse_instant
 from streams.identities import Identity, load_private_key, load_public_key, open_sealed, seal
@@ -212,11 +213,13 @@ def test_kafka_settings_come_from_a_file(tmp_path: Path) -> None:
 
 def test_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
     found = settings({}, data=tmp_path / "data")
-    assert found.make_secrets() == ["pepper", "controller keys"]
+    assert found.make_secrets() == ["pepper", "controller keys", "certificate keys"]
     pepper, public, private = found.pepper(), found.controller_public_key(), found.controller_private_key()
     assert len(pepper) == 32
     sealed = seal(load_public_key(public), b"a" * 16, [Identity("email", "raw", "a@example.org")])
     assert open_sealed(load_private_key(private), b"a" * 16, sealed)[0]["identity_value"] == "a@example.org"
+    certified = load_signing_key(found.certificate_key()).public_key()
+    assert certified.public_bytes_raw() == load_verifying_key(found.certificate_public_key()).public_bytes_raw()
     for file in (tmp_path / "data" / "secrets").iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert found.make_secrets() == []
@@ -226,7 +229,7 @@ def test_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
 def test_given_secrets_are_used_and_not_made(tmp_path: Path) -> None:
     (tmp_path / "pepper").write_bytes(b"p" * 32)
     found = settings({"LINEAGE_PEPPER_FILE": str(tmp_path / "pepper")}, data=tmp_path / "data")
-    assert found.make_secrets() == ["controller keys"]
+    assert found.make_secrets() == ["controller keys", "certificate keys"]
     assert found.pepper() == b"p" * 32
 
 

@@ -196,7 +196,7 @@ def test_a_recipient_that_was_merely_asked_is_not_certified(state: str) -> None:
         claims(recipient("lumen", state, "dispatched"), store(), state="partially_completed")
 
 
-@pytest.mark.parametrize("state", ["failed", "unsupported"])
+@pytest.mark.parametrize("state", ["failed", "unsupported", "exempt"])
 def test_completed_is_not_said_where_somebody_did_not_erase(state: str) -> None:
     with pytest.raises(NotCertifiableError, match="lumen"):
         claims(recipient("lumen", state, "none"), store())
