@@ -11,12 +11,14 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from infra.local.opendsr_certificate import LOCAL_DOMAIN, issue_certificate
 from infra.local.state import StackState, read_state
 from streams.identities import generate_controller_keys
 from streams.kafka import Kafka
@@ -42,6 +44,10 @@ class Settings:
     schema_registry: str | None = None
     java_home: Path | None = None
     maven_repository: str | None = None
+    # Of the API: host:port; the domain that its OpenDSR certificate is for; regulation of requests that name none.
+    api_address: str | None = None
+    opendsr_domain: str = LOCAL_DOMAIN
+    opendsr_regulation: str = ""
     # Where secrets are that do not lie in the data folder: name → file.
     secret_files: Mapping[str, Path] = field(default_factory=dict)
 
@@ -98,20 +104,42 @@ class Settings:
         """PEM: what certificates of erasure are checked with. Raises `SettingsError`."""
         return self._secret("certificate-public.pem", "LINEAGE_CERTIFICATE_PUBLIC_KEY")
 
+    def api(self) -> str:
+        """host:port of the API, as its clients reach it. Raises `SettingsError` when none is given or runs."""
+        stack = None if self.api_address else self.stack()
+        address = self.api_address or (stack.api if stack else None)
+        if not address:
+            raise SettingsError("no API: start the local stack (lineage up), or name its host:port with LINEAGE_API")
+        return address
+
+    def opendsr_key(self) -> bytes:
+        """PEM: what we sign with as an OpenDSR processor. Raises `SettingsError`."""
+        return self._secret("opendsr-key.pem", "LINEAGE_OPENDSR_KEY")
+
+    def opendsr_certificate(self) -> bytes:
+        """PEM: the certificate of that key, issued for `opendsr_domain`. Raises `SettingsError`."""
+        return self._secret("opendsr-certificate.pem", "LINEAGE_OPENDSR_CERTIFICATE")
+
+    def api_clients(self) -> Path:
+        """The file of those who may call the API; it need not exist."""
+        return self._secret_path("api-clients.json")
+
     def make_secrets(self) -> list[str]:
         """Makes the secrets that are neither given nor in the data folder yet; the names of those made."""
         made = []
         folder = self.data / "secrets"
         if not self._secret_path("pepper").exists() and "pepper" not in self.secret_files:
-            _write_secret(folder / "pepper", secrets.token_bytes(PEPPER_SIZE))
+            write_secret(folder / "pepper", secrets.token_bytes(PEPPER_SIZE))
             made.append("pepper")
+        opendsr = partial(issue_certificate, self.opendsr_domain)
         for what, generate, *keys in (
             ("controller keys", generate_controller_keys, "controller-private.pem", "controller-public.pem"),
             ("certificate keys", generate_certificate_keys, "certificate-signing.pem", "certificate-public.pem"),
+            ("OpenDSR certificate", opendsr, "opendsr-key.pem", "opendsr-certificate.pem", "opendsr-ca.pem"),
         ):
             if not any(key in self.secret_files or self._secret_path(key).exists() for key in keys):
                 for name, pem in zip(keys, generate(), strict=True):
-                    _write_secret(folder / name, pem)
+                    write_secret(folder / name, pem)
                 made.append(what)
         return made
 
@@ -145,6 +173,9 @@ def settings(
             ("controller-private.pem", "LINEAGE_CONTROLLER_PRIVATE_KEY"),
             ("certificate-signing.pem", "LINEAGE_CERTIFICATE_KEY"),
             ("certificate-public.pem", "LINEAGE_CERTIFICATE_PUBLIC_KEY"),
+            ("opendsr-key.pem", "LINEAGE_OPENDSR_KEY"),
+            ("opendsr-certificate.pem", "LINEAGE_OPENDSR_CERTIFICATE"),
+            ("api-clients.json", "LINEAGE_API_CLIENTS"),
         )
         if env.get(variable)
     }
@@ -156,6 +187,9 @@ def settings(
         kafka_config=read_kafka_config(Path(config)) if config else {},
         clickhouse_url=clickhouse or env.get("LINEAGE_CLICKHOUSE") or None,
         schema_registry=env.get("LINEAGE_SCHEMA_REGISTRY") or None,
+        api_address=env.get("LINEAGE_API") or None,
+        opendsr_domain=env.get("LINEAGE_OPENDSR_DOMAIN") or LOCAL_DOMAIN,
+        opendsr_regulation=env.get("LINEAGE_OPENDSR_REGULATION") or "",
         java_home=Path(java_home) if java_home else None,
         maven_repository=env.get("LINEAGE_MAVEN_REPOSITORY") or None,
         secret_files=secret_files,
@@ -199,7 +233,7 @@ def read_kafka_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _write_secret(path: Path, content: bytes) -> None:
+def write_secret(path: Path, content: bytes) -> None:
     """Whole or not at all, and never readable for others, not even for an instant."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(path.name + ".new")
