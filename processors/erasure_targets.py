@@ -53,8 +53,9 @@ def enumerate_targets(
         newest = max(seen.last_at, known.disclosed_at or seen.last_at)
         changed = replace(known, hop=hop, disclosed_at=newest)
         if known.claimed_at is not None and seen.last_at > known.claimed_at:
-            alarms.append(f"{known.id} got data after it had said that it was completed")
-            texts.append(f"alarm: {alarms[-1]}")
+            alarm = f"{known.id} got data after it had said that it was completed"
+            texts.append(f"alarm: {alarm}")
+            alarms += [alarm] if alarm not in alarms else []
         if (known.is_final and known.state != "exempt") or known.attempts:
             changed = _reopened(changed, now)
             texts.append(f"{known.id} got more data since it was asked: asked again")
@@ -138,12 +139,19 @@ def _answered(target: Target, answer: Answer, now: int, terms: Terms) -> Target:
                 wait = max(wait, int(answer.retry_after * SECOND))
             return replace(told, next_at=now + wait)
         case "dispatched" | "acknowledged":
-            grade = max(Grade[target.grade], Grade[outcome], min(answer.grade, Grade.signed))
+            grade = max(Grade[target.grade], answer.grade)
+            if outcome == "acknowledged":
+                # A signed acceptance proves that it was accepted, no more.
+                grade = Grade.acknowledged
             state = "acknowledged" if "acknowledged" in (outcome, target.state) else "dispatched"
             check = None if answer.check_after is None else now + int(answer.check_after * SECOND)
             return replace(told, state=state, grade=grade.name, next_at=check)
         case "completed":
-            return replace(told, state="completed", grade=answer.grade.name, ended_at=now, claimed_at=now, ground="")
+            # Its first claim: whatever was disclosed since then contradicts it, however often it has claimed it again.
+            claimed_at = now if target.claimed_at is None else target.claimed_at
+            return replace(
+                told, state="completed", grade=answer.grade.name, ended_at=now, claimed_at=claimed_at, ground=""
+            )
         case _:
             return replace(told, state=outcome, ended_at=now, ground=answer.ground or answer.detail[:500])
 
@@ -153,16 +161,27 @@ def order_retry(request: Request, target_id: str, now: int, terms: Terms) -> Req
     target = request.target(target_id)
     if target is None or request.is_ended or target.is_store or target.state in ("completed", "exempt"):
         return request
+    if request.erased_at is not None:
+        return noted(request, now, f"{target_id}: too late for a retry, the person has been let go")
     again = replace(target, state="waiting", next_at=now, ended_at=None, ground="")
     return due_next(noted(with_target(request, again), now, f"{target_id}: retry ordered"), now, terms)
 
 
-def attempted(request: Request, target_id: str, now: int) -> Request:
-    """A command is about to be sent: counted before, so that a crash in between is seen."""
+def attempted(request: Request, target_id: str, now: int, lease: int) -> Request:
+    """A command is about to be sent: counted before, so that a crash in between is seen; nothing heard of it for
+    `lease` ms, it is sent again with the same key."""
+    request = leased(request, target_id, now, lease)
     target = request.target(target_id)
     assert target is not None
     first = target.dispatched_at if target.dispatched_at is not None else now
     return with_target(request, replace(target, attempts=target.attempts + 1, dispatched_at=first))
+
+
+def leased(request: Request, target_id: str, now: int, lease: int) -> Request:
+    """A target is being asked: nothing more is due for it for `lease` ms."""
+    target = request.target(target_id)
+    assert target is not None
+    return with_target(request, replace(target, next_at=now + lease))
 
 
 def backoff(terms: Terms, target: Target) -> int:

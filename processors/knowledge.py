@@ -64,7 +64,7 @@ class Purpose:
 
 @dataclass(frozen=True)
 class Policy:
-    """One version of the policy, as far as verdicts depend on it. `effective_at`: ms since 1970, UTC."""
+    """One version of the policy, as far as verdicts and the terms of erasures depend on it. `effective_at`: ms since 1970, UTC."""
 
     version: int
     effective_at: int
@@ -75,6 +75,7 @@ class Policy:
     residency: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     retention: Mapping[str, int] = field(default_factory=dict)
     rules: Mapping[str, str] = field(default_factory=dict)
+    response_days: int = 30
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Policy:
@@ -92,6 +93,7 @@ class Policy:
             residency={region: tuple(countries) for region, countries in record["residency"].items()},
             retention=dict(record["retention"]),
             rules=dict(record.get("rules") or {}),
+            response_days=record.get("response_days") or 30,
         )
 
     def clause(self, rule: str) -> str:

@@ -1,0 +1,448 @@
+"""One turn of the erasure controller: what came in and what is due → changes, one commit, and the calls to make.
+
+Level-triggered: a turn looks at the state of each request that is due, never at what happened last. Knows Kafka, the
+table and the connectors' routes; makes no calls to recipients itself, and decides nothing that processors/erasure*.py
+could decide. Every method blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from clickhouse_driver import Client
+
+from processors.erasure import PUBLIC, SECOND, Callback, Disclosure, Request, Route, Step, Terms, due, due_next
+from processors.erasure_commands import Answer, Command, Grade
+from processors.erasure_steps import called_back, take_step
+from processors.erasure_targets import (
+    attempted,
+    end,
+    enumerate_targets,
+    give_up,
+    leased,
+    order_retry,
+    purged,
+    take_answer,
+)
+from processors.hops import disclosure_hop, recipient_hops
+from sinks.clickhouse.erasures import Disclosed, markers, new_disclosures, subjects_of_aliases
+from streams.erasure_routes import Routes
+from streams.erasure_store import ErasureStore, Record
+from streams.identities import SealError
+from streams.kafka import Kafka
+from streams.lag import committed_offsets
+from streams.sealed_identities import Sealed, find_sealed, open_identities
+from streams.serdes import Registry, Serializer
+from streams.topics import ERASURE_REQUESTS, IDENTITIES, LINEAGE
+
+log = logging.getLogger(__name__)
+
+GROUP = "erasures"
+# Requests looked at in one turn.
+MOST_AT_ONCE = 5_000
+# A call that has said nothing for so long has died with its process: it is made again, with the same key.
+LEASE = 120 * SECOND
+SCAN_SECONDS = 0.5
+LONGEST_LOOK = 30 * SECOND
+
+
+class Receipt(NamedTuple):
+    """One ErasureReceipt."""
+
+    request_id: UUID
+    target: str
+    answer: str
+    grade: str
+    detail: str
+    ground: str
+    evidence: str
+    key: UUID | None
+
+
+class Told(NamedTuple):
+    """What came of a call to a target, under the key that it was made with."""
+
+    request_id: UUID
+    target: str
+    answer: Answer
+    key: UUID
+
+
+class CalledBack(NamedTuple):
+    """What came of a callback to whoever asked for the erasure."""
+
+    request_id: UUID
+    callback: Callback
+    status: str
+    taken: bool
+
+
+class Purged(NamedTuple):
+    """A person has left the own stores. `rows`: place → rows removed, survivors counted and none. `sealed`: the
+    person's records in `identities`, which are still there."""
+
+    request_id: UUID
+    rows: Mapping[str, int]
+    sealed: Sequence[Sealed]
+
+
+@dataclass
+class Came:
+    """What has come in since the last turn."""
+
+    steps: list[Step] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    called_back: list[CalledBack] = field(default_factory=list)
+    purged: list[Purged] = field(default_factory=list)
+
+
+class Call(NamedTuple):
+    """A call to make. `reference` None: the command is to be sent; else it is asked how that one stands."""
+
+    command: Command
+    protocol: str
+    reference: str | None
+
+
+# The request as it was while open, as it is ended, and place → rows removed → the signed certificate.
+Certify = Callable[[Request, Request, Mapping[str, int]], str]
+
+
+@dataclass
+class Wanted:
+    """What a turn wants done. `purge`: requests whose people are to leave the own stores, with their subjects."""
+
+    calls: list[Call] = field(default_factory=list)
+    callbacks: list[tuple[Request, Callback]] = field(default_factory=list)
+    purge: list[Request] = field(default_factory=list)
+
+
+class Erasing:
+    """The controller's work but for the calls. `stores`: the own stores, as targets; `callback_base`: URL under which
+    recipients reach our API; None: they are asked instead."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        client: Client,
+        routes: Routes,
+        private_key: Any,
+        stores: Sequence[str],
+        terms: Callable[[], Terms],
+        certify: Certify,
+        callback_base: str | None = None,
+        registry: Registry | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._kafka = kafka
+        self._client = client
+        self._routes = routes
+        self._private_key = private_key
+        self._stores = stores
+        self._terms_now = terms
+        self._terms = terms()
+        self._certify = certify
+        self._callback_base = callback_base
+        self._registry = registry
+        self._clock = clock
+        self.store = ErasureStore(kafka, GROUP, registry)
+        self._steps = Serializer("ErasureRequested", registry)
+        self._admin = kafka.admin()
+        # Of each partition of `lineage`, up to where it has been looked through for later disclosures.
+        self._scanned: dict[int, int] = {}
+        self._scan_at = 0.0
+        self._sealed: dict[bytes, list[Sealed]] = {}
+        self._records: list[Record] = []
+
+    def start(self) -> None:
+        """Takes over from whoever did this before."""
+        count = self.store.start()
+        for request in self.store.open_requests():
+            if request.fence_offset is not None and request.fence_partition is not None:
+                partition = request.fence_partition
+                self._scanned[partition] = min(self._scanned.get(partition, request.fence_offset), request.fence_offset)
+        log.info("%d erasure requests restored, %d of them open", count, len(self.store.open_requests()))
+
+    def now(self) -> int:
+        return int(self._clock() * 1000)
+
+    def turn(self, came: Came) -> Wanted:
+        """Takes what came, does what is due, commits; gives what is to be called. What came may be acknowledged then.
+
+        Raises `KafkaException`, `ClickHouseError`, `TimeoutError`: the process must end.
+        """
+        now = self.now()
+        self._terms = self._terms_now()
+        self._take(came, now)
+        requests = self.store.due(now, MOST_AT_ONCE)
+        pending = {request.request_id: due(request, now, self._terms) for request in requests}
+        self._locate([r for r in requests if pending[r.request_id].locate], now)
+        if any(d.purge for d in pending.values()) or time.monotonic() >= self._scan_at:
+            self._scan(now)
+        wanted = Wanted(purge=self._purgeable([r.request_id for r in requests if pending[r.request_id].purge], now))
+        for request in requests:
+            self._do(request.request_id, now, wanted)
+        self._find_identities(wanted)
+        calls = [self._with_identities(call, now) for call in wanted.calls]
+        wanted.calls = [call for call in calls if call is not None]
+        self.commit()
+        return wanted
+
+    def commit(self, records: Iterable[Record] = ()) -> None:
+        """Writes all changes."""
+        self.store.commit([*self._records, *records])
+        self._records.clear()
+
+    # What came
+
+    def _take(self, came: Came, now: int) -> None:
+        store = self.store
+        for step in came.steps:
+            for changed in take_step(store.get(step.request_id), store.open_of(step.alias), step, self._terms):
+                store.put(changed)
+        for receipt in came.receipts:
+            request = store.get(receipt.request_id)
+            if request is None:
+                log.warning("a receipt for a request that is not known here is passed over")
+            elif receipt.answer == "retry":
+                store.put(order_retry(request, receipt.target, now, self._terms))
+            else:
+                answer = Answer(
+                    receipt.answer,  # type: ignore[arg-type]
+                    Grade[receipt.grade],
+                    detail=receipt.detail,
+                    ground=receipt.ground,
+                    evidence=receipt.evidence,
+                )
+                store.put(take_answer(request, receipt.target, answer, now, self._terms, receipt.key))
+        for told in came.told:
+            if (request := store.get(told.request_id)) is not None:
+                store.put(take_answer(request, told.target, told.answer, now, self._terms, told.key))
+        for back in came.called_back:
+            if (request := store.get(back.request_id)) is not None:
+                store.put(called_back(request, back.callback, back.status, back.taken, now, self._terms))
+
+        for one in came.purged:
+            self._end(one, now)
+
+    def _end(self, one: Purged, now: int) -> None:
+        """The last of a request: its identifiers go and its certificate is made, in one transaction."""
+        request = self.store.get(one.request_id)
+        if request is None or request.is_ended:
+            return
+        if request.alias is not None:
+            self._sealed.pop(request.alias, None)
+        self._records += [Record(IDENTITIES, sealed.key, None, sealed.partition) for sealed in one.sealed]
+        rows = {**one.rows, "identities": len(one.sealed)}
+        ended = end(purged(request, rows, now, self._terms), now)
+        self.store.put(replace(ended, certificate=self._certify(request, ended, rows)))
+
+    # The fence, and what came behind it
+
+    def _locate(self, requests: Sequence[Request], now: int) -> None:
+        """Enumerates whoever's marker the loader has passed; looks again later for the others."""
+        if not requests:
+            return
+        loaded = self._loaded()
+        by_alias = {request.alias: request for request in requests if request.alias is not None}
+        subjects = subjects_of_aliases(self._client, list(by_alias))
+        wanted = {by_alias[alias].request_id: subject for alias, subject in subjects.items()}
+        found = markers(self._client, wanted, "requested") if wanted else {}
+        located = {id_: m for id_, m in found.items() if loaded.get(m.partition, 0) > m.offset}
+        seen = self._disclosed(dict.fromkeys(loaded, 0), loaded, [wanted[id_] for id_ in located])
+        for request in requests:
+            marker = located.get(request.request_id)
+            if marker is None:
+                self._look_later(request, now)
+                continue
+            subject, partition = wanted[request.request_id], marker.partition
+            self._scanned[partition] = min(self._scanned.get(partition, loaded[partition]), loaded[partition])
+            fenced = replace(request, subject=subject, fence_partition=partition, fence_offset=loaded[partition])
+            rows = seen.get(subject, [])
+            hops = recipient_hops((row.discloser, row.recipient) for row in rows)
+            self.store.put(self._enumerated(fenced, rows, hops, now))
+
+    def _look_later(self, request: Request, now: int) -> None:
+        waited = now - (request.erased_at or request.verified_at or now)
+        self.store.defer(request, now + min(max(self._terms.look, waited // 10), LONGEST_LOOK))
+
+    def _scan(self, now: int) -> None:
+        """Looks through what has been loaded since the last time for more disclosures of the people concerned."""
+        self._scan_at = time.monotonic() + SCAN_SECONDS
+        people = {
+            request.subject: request
+            for request in self.store.open_requests()
+            if request.subject is not None and request.fence_offset is not None
+        }
+        if not people:
+            self._scanned.clear()
+            return
+        loaded = self._loaded()
+        partitions = {request.fence_partition for request in people.values()}
+        since = {p: offset for p, offset in self._scanned.items() if p in partitions}
+        if any(offset < loaded.get(p, 0) for p, offset in since.items()):
+            for subject, rows in self._disclosed(since, loaded, list(people)).items():
+                request = people[subject]
+                # What came between the enumeration and this look was not enumerated; what came before it was.
+                new = [row for row in rows if row.last_offset >= (request.fence_offset or 0)]
+                if new:
+                    hops = {target.id: target.hop for target in request.recipients if target.hop is not None}
+                    behind = replace(request, fence_offset=loaded[new[0].kafka_partition])
+                    self.store.put(self._enumerated(behind, new, hops, now))
+        self._scanned = {p: max(offset, loaded.get(p, 0)) for p, offset in since.items()}
+
+    def _disclosed(
+        self, since: Mapping[int, int], until: Mapping[int, int], subjects: Collection[UUID]
+    ) -> dict[UUID, list[Disclosed]]:
+        found: dict[UUID, list[Disclosed]] = {}
+        if subjects:
+            for row in new_disclosures(self._client, since, until, subjects):
+                found.setdefault(row.subject, []).append(row)
+        return found
+
+    def _enumerated(self, request: Request, rows: Iterable[Disclosed], hops: Mapping[str, int], now: int) -> Request:
+        newest: dict[str, Disclosure] = {}
+        for row in rows:
+            recipient = row.recipient or PUBLIC
+            hop = disclosure_hop(row.discloser, hops)
+            known = newest.get(recipient)
+            if known is not None:
+                hop = min((h for h in (known.hop, hop) if h is not None), default=None)
+            last = row.last_at if known is None else max(known.last_at, row.last_at)
+            newest[recipient] = Disclosure(recipient, hop, last)
+        changed = enumerate_targets(request, newest.values(), self._routes.route, self._stores, now, self._terms)
+        for alarm in changed.alarms[len(request.alarms) :]:
+            log.warning("request %s: alarm: %s", request.request_id, alarm)
+        return changed
+
+    def _loaded(self) -> dict[int, int]:
+        """Of each partition of `lineage` the offset below which everything is in the table."""
+        committed = committed_offsets(self._admin, "loader")
+        return {partition: offset for (topic, partition), offset in committed.items() if topic == LINEAGE}
+
+    # What is due
+
+    def _do(self, request_id: UUID, now: int, wanted: Wanted) -> None:
+        request = self.store.get(request_id)
+        assert request is not None
+        todo = due(request, now, self._terms)
+        for callback in todo.callbacks:
+            # Put off, so that it is not sent twice at once.
+            held = tuple(replace(c, next_at=now + LEASE) if c is callback else c for c in request.callbacks)
+            wanted.callbacks.append((request, callback))
+            request = replace(request, callbacks=held)
+        if todo.give_up:
+            request = give_up(request, now, self._terms)
+        if todo.tell_erased:
+            request = self._tell_erased(request, now)
+        for target_id in todo.dispatch:
+            request = self._dispatch(request, target_id, now, wanted)
+        for target_id in todo.check:
+            request = self._check(request, target_id, now, wanted)
+        if todo.purge and all(r.request_id != request_id for r in wanted.purge):
+            self._look_later(request, now)
+        elif todo.purge:
+            self.store.defer(request, now + LEASE)
+        elif request is not self.store.get(request_id):
+            self.store.put(due_next(request, now, self._terms) if not request.is_ended else _ended_next(request))
+        elif request.next_at is not None and request.next_at <= now:
+            self._look_later(request, now)
+
+    def _tell_erased(self, request: Request, now: int) -> Request:
+        """Fixes the time of the Erased fact, and tells the tagger in the same transaction."""
+        assert request.alias is not None
+        record = {"request_id": request.request_id.bytes, "occurred_at": now, "step": "erased"}
+        rest = {"origin": request.origin, "regulation": request.regulation, "verified_by": "", "ground": ""}
+        value = self._steps.encode({**record, **rest, "requester": "", "callback_urls": []})
+        self._records.append(Record(ERASURE_REQUESTS, request.alias, value))
+        return replace(request, erased_at=now)
+
+    def _dispatch(self, request: Request, target_id: str, now: int, wanted: Wanted) -> Request:
+        request = attempted(request, target_id, now, LEASE)
+        target = request.target(target_id)
+        assert target is not None
+        answer = self._routes.dispatch_here(request, target, now)
+        if answer is not None:
+            return take_answer(request, target_id, answer, now, self._terms)
+        wanted.calls.append(Call(self._command(request, target_id), target.protocol, None))
+        return request
+
+    def _check(self, request: Request, target_id: str, now: int, wanted: Wanted) -> Request:
+        target = request.target(target_id)
+        assert target is not None
+        answer = self._routes.check_here(request, target, now)
+        if answer is not None:
+            return take_answer(request, target_id, answer, now, self._terms)
+        wanted.calls.append(Call(self._command(request, target_id), target.protocol, target.reference))
+        return leased(request, target_id, now, LEASE)
+
+    def _command(self, request: Request, target_id: str) -> Command:
+        target = request.target(target_id)
+        assert target is not None
+        assert request.verified_at is not None
+        assert request.due_at is not None
+        base = self._callback_base
+        return Command(
+            request_id=request.request_id,
+            target=target_id,
+            idempotency_key=request.key(target),
+            attempt=target.attempts,
+            submitted_at=request.verified_at,
+            due_at=request.due_at,
+            regulation=request.regulation,
+            callback_url=f"{base}/opendsr/callbacks/{request.request_id}/{target_id}" if base else None,
+        )
+
+    # Identifiers
+
+    def _find_identities(self, wanted: Wanted) -> None:
+        requests = [self.store.get(call.command.request_id) for call in wanted.calls]
+        aliases = {r.alias for r in requests if r is not None and r.alias is not None}
+        missing = aliases - self._sealed.keys()
+        if missing:
+            self._sealed |= find_sealed(self._kafka, missing, self._registry)
+
+    def _with_identities(self, call: Call, now: int) -> Call | None:
+        """The call with what the recipient may know the person by: opened for this one dispatch."""
+        request = self.store.get(call.command.request_id)
+        assert request is not None
+        assert request.alias is not None
+        try:
+            opened = open_identities(self._private_key, request.alias, self._sealed[request.alias])
+        except SealError:
+            answer = Answer("retry", detail="the person's identifiers are sealed to another key than the controller's")
+            self.store.put(take_answer(request, call.command.target, answer, now, self._terms))
+            return None
+        command = replace(call.command, identities=opened)
+        records = self._routes.command_records(command, now)
+        if records is None:
+            return call._replace(command=command)
+        # It takes its commands from Kafka: sent with this turn's commit.
+        self._records += records
+        answer = Answer("dispatched", Grade.dispatched, detail="command written to Kafka")
+        self.store.put(take_answer(request, call.command.target, answer, now, self._terms))
+        return None
+
+    # The end
+
+    def _purgeable(self, request_ids: Sequence[UUID], now: int) -> list[Request]:
+        """Those whose link the tagger has dropped, with everything judged before that loaded and looked through."""
+        requests = [r for r in map(self.store.get, request_ids) if r is not None and due(r, now, self._terms).purge]
+        wanted = {r.request_id: r.subject for r in requests if r.subject is not None}
+        found = markers(self._client, wanted, "completed") if wanted else {}
+        return [
+            r
+            for r in requests
+            if (m := found.get(r.request_id)) is not None and self._scanned.get(m.partition, 0) > m.offset
+        ]
+
+
+def _ended_next(request: Request) -> Request:
+    times = [c.next_at for c in request.callbacks if c.next_at is not None]
+    return replace(request, next_at=min(times, default=None))
