@@ -11,6 +11,7 @@ import click
 
 from infra.cli.options import json_option, located, say, table, write_json
 from infra.cli.policy_review import coverage, diff, diff_of_recipients, lint
+from infra.cli.simulated_recipients import simulate_recipients
 from infra.cli.vendors import import_gvl
 from infra.settings import Settings
 from streams.documents import describe_problem, format_instant
@@ -177,3 +178,4 @@ policy.add_command(diff)
 policy.add_command(coverage)
 recipients.add_command(diff_of_recipients)
 recipients.add_command(import_gvl)
+recipients.add_command(simulate_recipients)

@@ -4,8 +4,9 @@ For tests, and for trying one's own set-up. Nobody they stand for exists, and no
 elsewhere.
 """
 
+from infra.simulator.recipients.mix import PROTOCOLS
 from infra.simulator.recipients.profiles import MISBEHAVIOURS, Profile, Profiles, load_profiles, named_profiles
-from infra.simulator.recipients.simulator import PROTOCOLS, RecipientSimulator
+from infra.simulator.recipients.simulator import RecipientSimulator
 
 __all__ = [
     "MISBEHAVIOURS",

@@ -23,6 +23,7 @@ from infra.simulator.recipients.certificates import Certificates
 from infra.simulator.recipients.connectors import connectors_document, secret_name, write_connectors
 from infra.simulator.recipients.ddrf import DDRFParties
 from infra.simulator.recipients.kafka import KafkaRecipients
+from infra.simulator.recipients.mix import PROTOCOLS
 from infra.simulator.recipients.opendsr import OpenDSRProcessors
 from infra.simulator.recipients.profiles import Profile, Profiles, change_of
 from infra.simulator.recipients.recipient import Recipient
@@ -34,7 +35,6 @@ from streams.documents import DocumentError
 from streams.kafka import Kafka
 from streams.serdes import Registry
 
-PROTOCOLS = ("opendsr", "ddrf", "http", "kafka", "manual")
 # Protocols that can say no only in the answer to the dispatch itself.
 _AT_ONCE = frozenset({"opendsr", "ddrf"})
 _LONGEST_BODY = 4 << 20
