@@ -129,6 +129,17 @@ class ErasureIntake:
             partition_of(alias, self._partitions_of_identities()),
         )
 
+    def check(self, timeout: float = 5.0) -> None:
+        """Raises `IntakeError` when Kafka does not answer within `timeout` seconds, or lacks a topic."""
+        try:
+            existing = self._producer().list_topics(timeout=timeout).topics
+        except KafkaException as error:
+            raise IntakeError(f"no answer from Kafka at {self._kafka.bootstrap}: {error.args[0].str()}") from error
+        missing = [topic for topic in (ERASURE_REQUESTS, ERASURE_RECEIPTS, IDENTITIES) if topic not in existing]
+        if missing:
+            names = ", ".join(missing)
+            raise IntakeError(f"Kafka at {self._kafka.bootstrap} has no {names}: run `lineage topics apply`")
+
     def close(self) -> None:
         """Waits for what other threads still have under way."""
         if self._made is not None:

@@ -28,10 +28,11 @@ _ALIAS = "SELECT hex(alias) FROM erasing WHERE request_id = %(request_id)s LIMIT
 
 @dataclass(frozen=True)
 class ErasureOverview:
-    """Requests by state; open ones past their term; open ones due within so many seconds (cumulative: bound → count);
-    targets of all requests by (state, grade); contradictions."""
+    """Requests by state; open ones that have a term, those past it, and those due within so many seconds (cumulative:
+    bound → count); targets of all requests by (state, grade); contradictions."""
 
     states: dict[str, int] = field(default_factory=dict)
+    due: int = 0
     overdue: int = 0
     due_within: dict[int, int] = field(default_factory=dict)
     targets: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -40,9 +41,13 @@ class ErasureOverview:
 
 def erasure_overview(client: Client, bounds: Sequence[int]) -> ErasureOverview:
     """The numbers as they stand now. `bounds`: seconds until the term ends. Raises ClickHouseError."""
-    due = dict.fromkeys((0, *bounds), 0) | dict(execute(client, _DUE, {"bounds": [0, *bounds]}))
+    # So far in the future that all of them are.
+    ever = 1_000_000_000
+    asked = sorted({0, *bounds, ever})
+    due = dict.fromkeys(asked, 0) | dict(execute(client, _DUE, {"bounds": asked}))
     return ErasureOverview(
         dict(execute(client, _STATES)),
+        due[ever],
         due[0],
         {bound: due[bound] for bound in bounds},
         {(state, grade): count for state, grade, count in execute(client, _TARGETS)},

@@ -9,21 +9,19 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from processors.erasure import Callback, Request, opendsr_status
+from streams.documents import format_instant
 from streams.opendsr.requests import API_VERSION, SUPPORTED_TYPES, USER_ID, Problem
 
 DOMAIN_HEADER = "X-OpenDSR-Processor-Domain"
 SIGNATURE_HEADER = "X-OpenDSR-Signature"
 # Section 7.7; an answer may hold what the client sent.
 NOT_STORED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,8 @@ def created(request_id: UUID, controller_id: str, received_at: int, expected_at:
         201,
         {
             "controller_id": controller_id,
-            "expected_completion_time": rfc3339(expected_at),
-            "received_time": rfc3339(received_at),
+            "expected_completion_time": format_instant(expected_at),
+            "received_time": format_instant(received_at),
             "encoded_request": base64.b64encode(body).decode("ascii"),
             "subject_request_id": str(request_id),
         },
@@ -70,7 +68,7 @@ def status(
         200,
         {
             "controller_id": controller_id,
-            "expected_completion_time": rfc3339(expected_at),
+            "expected_completion_time": format_instant(expected_at),
             "subject_request_id": str(request_id),
             "request_status": request_status,
             "api_version": API_VERSION,
@@ -86,7 +84,7 @@ def cancelled(request_id: UUID, controller_id: str, received_at: int) -> Told:
         {
             "controller_id": controller_id,
             "subject_request_id": str(request_id),
-            "received_time": rfc3339(received_at),
+            "received_time": format_instant(received_at),
             "api_version": API_VERSION,
         },
     )
@@ -101,16 +99,18 @@ def failed(code: int, problems: Sequence[Problem], domain: str) -> Told:
     return _told(code, {"error": {"code": code, "message": problems[0].message, "errors": errors}})
 
 
-def callback_body(request: Request, callback: Callback, *, expected_at: int, domain: str, controller_id: str) -> bytes:
+def callback_body(
+    request: Request, callback: Callback, *, expected_at: int, domain: str, controller_id: str = ""
+) -> bytes:
     """The body of a status callback (section 8.6), of the status that the request has now.
 
-    `expected_at`: ms, the end of the term. `domain`: ours. `controller_id`: the client that gave the URL. Of a
-    request that joined another, the callback keeps the id that its own client knows.
+    `expected_at`: ms, the end of the term. `domain`: ours. `controller_id`: the client that gave the URL, if it is not
+    the request's own. Of a request that joined another, the callback keeps the id that its client knows.
     """
     return orjson.dumps(
         {
-            "controller_id": controller_id,
-            "expected_completion_time": rfc3339(expected_at),
+            "controller_id": controller_id or request.requester,
+            "expected_completion_time": format_instant(expected_at),
             "status_callback_url": callback.url,
             "subject_request_id": str(callback.request_id or request.request_id),
             "request_status": opendsr_status(request.state),
@@ -132,12 +132,6 @@ def detail(request: Request) -> dict[str, Any]:
             for target in request.targets
         ]
     return said
-
-
-def rfc3339(ms: int) -> str:
-    """A time in ms since 1970 as RFC 3339, in UTC."""
-    moment = _EPOCH + timedelta(milliseconds=ms)
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def _told(code: int, body: Mapping[str, Any]) -> Told:

@@ -1,0 +1,108 @@
+"""The API's app: what its routers need is made here from the settings, and closed when the server ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orjson
+from fastapi import APIRouter, FastAPI, Response
+from starlette.concurrency import run_in_threadpool
+
+from infra.api.authentication import ClientsFile
+from infra.api.limits import BodyLimit
+from infra.api.metrics import CONTENT_TYPE, ApiMetrics
+from infra.settings import Settings, SettingsError
+from sinks.clickhouse.client import execute
+from sinks.clickhouse.errors import ClickHouseError
+from sinks.clickhouse.pool import ClickHousePool
+from sinks.recipients.configuration import Connectors
+from streams.erasure_intake import ErasureIntake, IntakeError
+from streams.opendsr.callbacks import CallbackReceiver, callbacks_router
+from streams.opendsr.processor import OpenDsrProcessor, ProcessorSettings
+from streams.opendsr.requests import REGULATIONS
+from streams.opendsr.routes import opendsr_router
+from streams.opendsr.signing import Signer
+
+_CONNECTIONS = 8
+
+
+def build_app(settings: Settings, connectors: Connectors, local_url: str) -> FastAPI:
+    """The app of all routers. `local_url`: where it listens; recipients' callbacks come there when the connectors name
+    no public URL.
+
+    Opens no connection yet. Raises `SettingsError`, `SignerError`.
+    """
+    if settings.opendsr_regulation and settings.opendsr_regulation not in REGULATIONS:
+        raise SettingsError(f"LINEAGE_OPENDSR_REGULATION must be one of: {', '.join(REGULATIONS)}")
+    clickhouse = ClickHousePool(settings.clickhouse(), _CONNECTIONS)
+    intake = ErasureIntake(settings.kafka(log_level=4), settings.registry())
+    clients = ClientsFile(settings.api_clients())
+    metrics = ApiMetrics(clickhouse)
+    processor = OpenDsrProcessor(
+        ProcessorSettings(
+            settings.opendsr_domain,
+            settings.pepper(),
+            settings.controller_public_key(),
+            settings.opendsr_regulation,
+            connectors.allow_private,
+        ),
+        intake,
+        clickhouse,
+    )
+    signer = Signer(settings.opendsr_domain, settings.opendsr_certificate(), settings.opendsr_key())
+
+    def receiver_of(recipient: str) -> CallbackReceiver | None:
+        found = connectors.of(recipient)
+        return found if isinstance(found, CallbackReceiver) else None
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await connectors.close()
+        await run_in_threadpool(intake.close)
+        clickhouse.close()
+
+    # No pages of its own: they would load scripts from elsewhere.
+    app = FastAPI(title="lineage", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.add_middleware(BodyLimit)
+    app.include_router(opendsr_router(processor, clients.authenticate, signer))
+    app.include_router(
+        callbacks_router(receiver_of, intake, lambda: connectors.public_url or local_url, metrics.count_callback)
+    )
+    app.include_router(_operation_router(intake, clickhouse, metrics))
+    return app
+
+
+def _operation_router(intake: ErasureIntake, clickhouse: ClickHousePool, metrics: ApiMetrics) -> APIRouter:
+    """What those who run the API ask: whether it lives, whether it can work, and its metrics."""
+    router = APIRouter()
+
+    # Not `async`: these wait for others, on threads of their own.
+    def healthz() -> Response:
+        return _json(200, {"alive": True})
+
+    def readyz() -> Response:
+        missing = []
+        try:
+            with clickhouse.client() as client:
+                execute(client, "SELECT 1")
+        except ClickHouseError:
+            missing.append("clickhouse")
+        try:
+            intake.check()
+        except IntakeError:
+            missing.append("kafka")
+        return _json(503 if missing else 200, {"ready": not missing, "missing": missing})
+
+    def exposition() -> Response:
+        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    router.add_api_route("/healthz", healthz, methods=["GET"])
+    router.add_api_route("/readyz", readyz, methods=["GET"])
+    router.add_api_route("/metrics", exposition, methods=["GET"])
+    return router
+
+
+def _json(status: int, body: dict[str, object]) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")

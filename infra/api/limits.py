@@ -1,0 +1,49 @@
+"""How much the API takes of one request: bodies end where the limit is, whatever their headers say."""
+
+from __future__ import annotations
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MOST_BYTES = 256 << 10
+
+
+class BodyLimit:
+    """ASGI middleware: a request with a body over `most` bytes is answered with 413 and read no further."""
+
+    def __init__(self, app: ASGIApp, most: int = MOST_BYTES) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        told = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if not told.isdigit() or int(told) > self._most:
+            await self._refuse(send)
+            return
+        read = 0
+
+        async def counted() -> Message:
+            nonlocal read
+            if read > self._most:
+                return {"type": "http.disconnect"}
+            message = await receive()
+            read += len(message.get("body", b""))
+            # For the app, the client has gone; what the app says then, nobody hears.
+            return {"type": "http.disconnect"} if read > self._most else message
+
+        async def replaced(message: Message) -> None:
+            if read <= self._most:
+                await send(message)
+
+        await self._app(scope, counted, replaced)
+        if read > self._most:
+            await self._refuse(send)
+
+    async def _refuse(self, send: Send) -> None:
+        body = orjson.dumps({"error": {"code": 413, "message": f"the body must not exceed {self._most} bytes"}})
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
