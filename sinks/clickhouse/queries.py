@@ -37,6 +37,13 @@ WHERE alias = toFixedString(unhex(%(alias)s), 16)
 ORDER BY version DESC LIMIT 1
 """
 
+_LINKED_ALIASES = """
+SELECT hex(alias) FROM subjects
+GROUP BY alias
+HAVING argMax(subject, version) != toUUID('00000000-0000-0000-0000-000000000000')
+ORDER BY alias
+"""
+
 _EVENT_COLUMNS = (
     "event_id",
     "occurred_at",
@@ -125,6 +132,11 @@ def subject_of_alias(client: Client, alias: bytes) -> UUID | None:
     """The subject of an alias (16 bytes); None: never seen, or erased. Raises ClickHouseError."""
     rows = execute(client, _SUBJECT_OF_ALIAS, {"alias": alias.hex()})
     return rows[0][0] if rows and rows[0][0].int else None
+
+
+def linked_aliases(client: Client) -> list[bytes]:
+    """The alias (16 bytes) of everybody who is known and not erased. Raises ClickHouseError."""
+    return [bytes.fromhex(alias) for (alias,) in execute(client, _LINKED_ALIASES)]
 
 
 def subject_of_event(client: Client, event_id: UUID) -> UUID | None:
