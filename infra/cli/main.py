@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schemas": ("infra.cli.schemas:schemas", "List, show and check the event contracts"),
     "migrate": ("infra.cli.migrate:migrate", "Bring ClickHouse's tables up to date"),
     "worker": ("infra.cli.worker:worker", "Run one worker of a job: tagger, loader, links or revisions"),
+    "api": ("infra.cli.api:api", "Serve the API, and say who may call it"),
     "dead-letters": ("infra.cli.dead_letters:dead_letters", "Show messages that no job could take"),
     "doctor": ("infra.cli.doctor:doctor", "Check everything that must be there, and say what to do"),
     "bench": ("infra.cli.bench:bench", "Run a benchmark"),

@@ -161,13 +161,18 @@ def status(as_json: bool, settings: Settings) -> None:
     if as_json:
         write_json(answer)
         return
-    click.echo(f"kafka {state.kafka or '-'}   clickhouse {state.clickhouse or '-'}   data {settings.data}")
+    where = [f"{name} {address or '-'}" for name, address in _addresses(state)]
+    click.echo("   ".join([*where, f"data {settings.data}"]))
     rows = [
         [name, part["state"], _shown(part["pid"]), _shown(part["lag"]), str(part["restarts"]), part["error"] or ""]
         for name, part in answer["parts"].items()
     ]
     for line in table(rows, ["part", "state", "pid", "lag", "restarts", "last error"]):
         click.echo(line)
+
+
+def _addresses(state: StackState) -> list[tuple[str, str | None]]:
+    return [("kafka", state.kafka), ("clickhouse", state.clickhouse), ("api", state.api)]
 
 
 def _with_lag(state: StackState, settings: Settings) -> dict[str, Any]:

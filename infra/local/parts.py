@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from infra.local.child_process import FolderOccupied, occupy, owner_pid, spawn
 from infra.local.clickhouse import LocalClickHouse
 from infra.local.kafka import LocalKafka
 
+_HOST = "127.0.0.1"
 _STOP_SECONDS = 30.0
 _TAIL_BYTES = 16 << 10
 # Time and level, as `lineage worker` logs them.
@@ -105,7 +107,7 @@ class Worker:
         if self._log.exists():
             # Why the one before died is still worth reading.
             self._log.replace(self._log.with_name(self._log.name + ".1"))
-        command = [sys.executable, "-m", "infra.cli.main", "worker", self.name, "--ready-file", str(self._ready_file)]
+        command = [sys.executable, "-m", "infra.cli.main", *self._command(), "--ready-file", str(self._ready_file)]
         try:
             with occupy(self._folder) as lock:
                 self._process = spawn(
@@ -118,6 +120,9 @@ class Worker:
                 )
         except FolderOccupied as occupied:
             raise PartError(f"another {self.name} runs: {occupied}") from None
+
+    def _command(self) -> list[str]:
+        return ["worker", self.name]
 
     def is_ready(self) -> bool:
         return self._ready_file.exists()
@@ -150,6 +155,56 @@ class Worker:
     @property
     def _ready_file(self) -> Path:
         return self._folder / "ready"
+
+
+class Api(Worker):
+    """`lineage api` as a child process, on the port that it had last on this folder where that is free."""
+
+    def __init__(self, folder: Path, log: Path, environment: Callable[[], Mapping[str, str]]) -> None:
+        super().__init__("api", folder, log, environment)
+        self._port: int | None = None
+
+    @property
+    def address(self) -> str:
+        """host:port, chosen before the first start, so that others can be told of it."""
+        if self._port is None:
+            self._port = self._choose_port()
+        return f"{_HOST}:{self._port}"
+
+    def start(self) -> None:
+        if self._port is not None and not _is_free(self._port):
+            # Somebody else has taken it meanwhile.
+            self._port = None
+        _ = self.address
+        super().start()
+
+    def _choose_port(self) -> int:
+        remembered = self._folder / "port"
+        try:
+            port = int(remembered.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            port = 0
+        if not port or not _is_free(port):
+            with socket.socket() as free:
+                free.bind((_HOST, 0))
+                port = int(free.getsockname()[1])
+        self._folder.mkdir(parents=True, exist_ok=True)
+        remembered.write_text(f"{port}\n", encoding="ascii")
+        return port
+
+    def _command(self) -> list[str]:
+        host, _, port = self.address.rpartition(":")
+        return ["api", "--host", host, "--port", port]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((_HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def last_line(log: Path) -> str | None:
