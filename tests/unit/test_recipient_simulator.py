@@ -1,0 +1,204 @@
+"""Simulated recipients over loopback: each protocol, each misbehaviour, and a register that tells the truth."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from infra.simulator.recipients import Profile, RecipientSimulator
+from tests.simulated_controller import EMAIL, FAST, asynchronous, controller, signed_by
+
+RECIPIENTS = {"lumen": "opendsr", "crashhound": "ddrf", "bright": "http", "agency": "manual"}
+Start = Callable[..., RecipientSimulator]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a simulator with changes to a fast profile; on the same folder when called again."""
+    running: list[RecipientSimulator] = []
+
+    def started(**changes: Any) -> RecipientSimulator:
+        for one in running:
+            one.stop()
+        running[:] = [RecipientSimulator(tmp_path / "simulator", RECIPIENTS, replace(FAST, **changes), seed=1)]
+        running[0].start()
+        return running[0]
+
+    yield started
+    for one in running:
+        one.stop()
+
+
+@asynchronous
+async def test_an_opendsr_processor_does_what_it_is_asked_and_says_so_signed(start: Start) -> None:
+    async with controller(start()) as asking:
+        key = str(uuid4())
+        code, headers, body = await asking.request("lumen", key)
+        assert code == 201
+        answer = json.loads(body)
+        assert answer["subject_request_id"] == key
+        assert {"controller_id", "expected_completion_time", "received_time", "encoded_request"} <= answer.keys()
+        certificate = await asking.certificate("lumen")
+        assert asking.trusts(certificate)
+        assert headers["X-OpenDSR-Processor-Domain"] == "localhost"
+        assert signed_by(certificate, headers, body)
+        await asking.until(lambda: len(asking.callbacks) == 2)
+        assert asking.statuses == ["in_progress", "completed"]
+        for raw, told in asking.callbacks:
+            assert signed_by(certificate, told, raw)
+            assert not signed_by(certificate, told, raw + b" ")
+            assert json.loads(raw)["status_callback_url"] == asking.callback_url
+        assert await asking.status("lumen", key) == "completed"
+        truth = asking.entry("lumen", key)
+        assert truth["state"] == "completed"
+        assert truth["deleted_at"] >= truth["first_seen"] > 1_700_000_000_000
+        assert truth["persons"] == [asking.simulator.person([EMAIL])]
+
+
+@asynchronous
+async def test_a_repeated_command_is_one_command(start: Start) -> None:
+    async with controller(start(callback_tries=1)) as asking:
+        key = str(uuid4())
+        answers = [await asking.request("lumen", key) for _ in range(3)]
+        assert [code for code, _, _ in answers] == [201, 201, 201]
+        await asking.until(lambda: len(asking.callbacks) >= 2)
+        await asyncio.sleep(0.1)
+        assert len(asking.callbacks) == 2
+        truth = asking.entry("lumen", key)
+        assert (truth["times_seen"], truth["times_taken"]) == (3, 1)
+        assert truth["outcomes"] == ["accepted", "repeated", "repeated"]
+        other = EMAIL | {"identity_value": "someone.else@example.org"}
+        await asking.request("lumen", key, subject_identities=[other])
+        assert len(asking.entry("lumen", key)["persons"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"regulation": "none"}, "regulation"),
+        ({"subject_request_id": "A7551968-D5D6-44B2-9831-815AC9017798"}, "lowercase"),
+        ({"subject_request_id": "a7551968-d5d6-14b2-9831-815ac9017798"}, "version 4"),
+        ({"subject_request_type": "access"}, "erasure"),
+        ({"submitted_time": "yesterday"}, "submitted_time"),
+        ({"subject_identities": []}, "not empty"),
+        ({"subject_identities": [{"identity_type": "email"}]}, "identity_format"),
+    ],
+)
+@asynchronous
+async def test_an_opendsr_request_that_breaks_the_specification_is_refused(
+    start: Start, changes: dict[str, Any], says: str
+) -> None:
+    async with controller(start()) as asking:
+        code, _, body = await asking.request("lumen", **changes)
+        assert code == 400
+        assert says in json.loads(body)["error"]["message"]
+        assert asking.simulator.truth()["lumen"]["commands"] == []
+
+
+@asynchronous
+async def test_who_shows_no_token_is_not_heard(start: Start) -> None:
+    simulator = start()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{simulator.url}/r/lumen/opendsr/v2/discovery") as answer,
+    ):
+        assert answer.status == 401
+    assert simulator.truth()["lumen"]["shown"] == {"unauthorized": 1}
+
+
+@asynchronous
+async def test_only_what_is_pending_can_be_cancelled(start: Start) -> None:
+    async with controller(start(start_s=(0.2, 0.2), complete_s=(0.3, 0.3))) as asking:
+        early, late = str(uuid4()), str(uuid4())
+        await asking.request("lumen", early)
+        code, _, _ = await asking.call("DELETE", "lumen", f"opendsr/v2/requests/{early}")
+        assert code == 202
+        await asking.request("lumen", late)
+        await asking.until(lambda: asking.entry("lumen", late)["state"] == "in_progress")
+        code, _, _ = await asking.call("DELETE", "lumen", f"opendsr/v2/requests/{late}")
+        assert code == 400
+        await asking.until(lambda: asking.entry("lumen", late)["state"] == "completed")
+        assert asking.entry("lumen", early)["state"] == "cancelled"
+        assert asking.entry("lumen", early)["deleted_at"] is None
+        assert await asking.status("lumen", str(uuid4())) == 404
+
+
+@asynchronous
+async def test_a_vendor_takes_a_job_and_does_it(start: Start) -> None:
+    async with controller(start()) as asking:
+        key = str(uuid4())
+        body = {"identities": [EMAIL]}
+        code, _, answer = await asking.call(
+            "POST", "bright", "http/v1/deletions", json=body, headers={"Idempotency-Key": key}
+        )
+        assert code == 202
+        job = json.loads(answer)
+        assert job["status"] == "queued"
+        await asking.until(lambda: asking.entry("bright", key)["state"] == "completed")
+        code, _, answer = await asking.call("GET", "bright", f"http/v1/deletions/{job['job_id']}")
+        assert (code, json.loads(answer)["status"]) == (200, "done")
+        code, _, _ = await asking.call("GET", "bright", "http/v1/deletions/0-other")
+        assert code == 404
+        code, _, _ = await asking.call("POST", "bright", "http/v1/deletions", json=body)
+        assert code == 400
+
+
+@asynchronous
+async def test_a_restart_goes_on_where_it_stopped(start: Start, tmp_path: Path) -> None:
+    key, done, lost = str(uuid4()), str(uuid4()), str(uuid4())
+    async with controller(start(late=0.0, complete_s=(0.05, 0.05))) as asking:
+        await asking.request("lumen", done)
+        await asking.until(lambda: asking.entry("lumen", done)["state"] == "completed")
+        certificate = (await asking.certificate("lumen")).fingerprint(SHA256())
+    async with controller(start(late=1.0)) as asking:
+        await asking.request("lumen", key, status_callback_urls=[asking.callback_url])
+        asking.simulator.stop()
+        # Killed within a line.
+        with (tmp_path / "simulator" / "journal.jsonl").open("ab") as journal:
+            journal.write(b'{"recipient":"lumen","event":"asked","key":"' + lost.encode())
+        again = start()
+        asking.simulator = again
+        assert asking.entry("lumen", key)["state"] in ("pending", "in_progress")
+        assert asking.entry("lumen", done)["deleted_at"] is not None
+        await asking.until(lambda: "completed" in asking.statuses)
+        assert asking.entry("lumen", key)["state"] == "completed"
+        assert len(again.truth()["lumen"]["commands"]) == 2
+        assert (await asking.certificate("lumen")).fingerprint(SHA256()) == certificate
+        assert (await asking.request("lumen", done))[0] == 201
+        assert asking.entry("lumen", done)["outcomes"] == ["accepted", "repeated"]
+    held = (tmp_path / "simulator" / "journal.jsonl").read_bytes()
+    assert b"wang.fang" not in held
+    assert b"email" in held
+
+
+@asynchronous
+async def test_profiles_change_while_it_runs(start: Start) -> None:
+    async with controller(start()) as asking:
+        url = f"{asking.simulator.url}/control/lumen"
+        async with asking.session.post(url, data="error_503: 1\nretry_after_s: 7\n") as answer:
+            assert (await answer.json())["error_503"] == 1
+        code, headers, _ = await asking.request("lumen")
+        assert (code, headers["Retry-After"]) == (503, "7")
+        async with asking.session.post(url, json={"eror_503": 0}) as answer:
+            assert answer.status == 400
+            assert "did you mean `error_503`" in await answer.text()
+        async with asking.session.post(url, json={"profile": "none"}) as answer:
+            assert answer.status == 200
+        assert (await asking.request("lumen"))[0] == 201
+        async with asking.session.get(f"{asking.simulator.url}/control/truth") as answer:
+            assert await answer.json() == asking.simulator.truth()
+
+
+def test_a_taken_port_is_told(start: Start) -> None:
+    port = int(start().url.rpartition(":")[2])
+    other = RecipientSimulator(None, RECIPIENTS, Profile(), port=port)
+    with pytest.raises(OSError, match="address"):
+        other.start()
+    other.stop()
