@@ -69,6 +69,7 @@ class KafkaRecipients:
             await asyncio.gather(self._task, return_exceptions=True)
         if self._producer is not None:
             await asyncio.to_thread(self._producer.flush, 10)
+            self._producer = None
 
     def tell(self, recipient: Recipient, entry: Entry, status: str) -> None:
         """Writes a receipt of what a command has come to, or what the profile makes of it."""
