@@ -1,4 +1,4 @@
-"""Whom an erasure would reach if it were asked for now: every recipient at every hop. Pure; asks nobody, tells nobody."""
+"""Whom an erasure would reach if it were asked for now: every recipient at every hop. Pure; asks nobody."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from processors.erasure_commands import Identity
 
 _WIDTH = 78
 _LAWS = {
-    "pipl": "Articles 21, 23 and 47 of the Personal Information Protection Law of the People's Republic of China (PIPL)",
+    "pipl": "Articles 21, 23 and 47 of China's Personal Information Protection Law (PIPL)",
     "gdpr": "Articles 17 and 19 of the General Data Protection Regulation (EU) 2016/679 (GDPR)",
     "ccpa": "Section 1798.105 of the California Consumer Privacy Act (CCPA)",
 }
@@ -104,8 +104,9 @@ def _letter(task: Task, by: str, law: str) -> list[str]:
 
 def _publication(task: Task, by: str, law: str) -> list[str]:
     return [
-        "personal data of the following person was made public (clause 3.3 of the privacy policy), and is to be erased. "
-        "Take the publication down wherever we control it, and ask search engines and archives to drop their copies.",
+        "personal data of the following person was made public (clause 3.3 of the privacy policy), and is to be "
+        "erased. Take the publication down wherever we control it, and ask search engines and archives to drop "
+        "their copies.",
         _identified(task.identities),
         f"By when: {by}.",
         f"On what ground: {law}; clause {task.clause} of the privacy policy.",
