@@ -99,7 +99,7 @@ def read_request(body: bytes, *, domain: str, regulation_default: str = "", allo
     if reader.problems:
         raise BadRequest(*reader.problems)
     assert request_id is not None
-    content = orjson.dumps([regulation, submitted, user_id, sorted(identities), urls])
+    content = orjson.dumps([regulation, submitted, user_id, sorted(map(list, identities)), urls])
     return Order(request_id, regulation, urls, user_id, identities, hashlib.sha256(content).digest())
 
 
