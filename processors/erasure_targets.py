@@ -135,6 +135,9 @@ def _answered(target: Target, answer: Answer, now: int, terms: Terms) -> Target:
     match outcome:
         case "retry":
             wait = backoff(terms, target)
+            if target.state != "waiting" and target.dispatched_at is not None:
+                # An inquiry, which no attempt counts: the longer it has been going on, the seldomer.
+                wait = max(wait, min((now - target.dispatched_at) // 10, terms.longest_backoff))
             if answer.retry_after is not None:
                 wait = max(wait, int(answer.retry_after * SECOND))
             return replace(told, next_at=now + wait)
@@ -161,7 +164,7 @@ def order_retry(request: Request, target_id: str, now: int, terms: Terms) -> Req
     target = request.target(target_id)
     if target is None or request.is_ended or target.is_store or target.state in ("completed", "exempt"):
         return request
-    if request.erased_at is not None:
+    if request.erased_at is not None and all(t.is_final for t in request.recipients):
         return noted(request, now, f"{target_id}: too late for a retry, the person has been let go")
     again = replace(target, state="waiting", next_at=now, ended_at=None, ground="")
     return due_next(noted(with_target(request, again), now, f"{target_id}: retry ordered"), now, terms)
