@@ -19,7 +19,7 @@ from sinks.clickhouse.client import execute, external_table, quoted
 from sinks.clickhouse.errors import sorted_errors
 
 # Replicas may lag; what is erased is decided on one that does not.
-_SETTINGS = {"select_sequential_consistency": 1, "max_execution_time": 0}
+_SETTINGS: dict[str, Any] = {"select_sequential_consistency": 1, "max_execution_time": 0}
 
 _SUBJECTS_OF_ALIASES = """
 SELECT hex(alias), argMax(subject, version) AS newest FROM subjects

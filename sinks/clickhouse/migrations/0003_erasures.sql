@@ -38,7 +38,12 @@ ORDER BY request_id
 SETTINGS
     index_granularity = 1024,
     non_replicated_deduplication_window = 10000,
-    replicated_deduplication_window = 10000;
+    replicated_deduplication_window = 10000,
+    old_parts_lifetime = 1,
+    cleanup_delay_period = 1,
+    cleanup_delay_period_random_add = 1,
+    max_cleanup_delay_period = 5,
+    min_compressed_bytes_to_fsync_after_merge = 1;
 
 -- Whose an open request is. Apart from the rest, because these rows go, physically and with all their older versions,
 -- once the request has ended (purge.py): small rows make that cheap.
@@ -52,4 +57,42 @@ ORDER BY (alias, request_id)
 SETTINGS
     index_granularity = 1024,
     non_replicated_deduplication_window = 10000,
-    replicated_deduplication_window = 10000;
+    replicated_deduplication_window = 10000,
+    old_parts_lifetime = 1,
+    cleanup_delay_period = 1,
+    cleanup_delay_period_random_add = 1,
+    max_cleanup_delay_period = 5,
+    min_compressed_bytes_to_fsync_after_merge = 1;
+
+-- Whom a purge is about, so that no id stands in a mutation's text or in the server's log of queries. A batch is a
+-- partition of its own: dropped as a whole when it is done.
+CREATE TABLE IF NOT EXISTS erase_batch ${on_cluster}
+(
+    batch UUID,
+    subject UUID CODEC(NONE),
+    made_at DateTime('UTC') DEFAULT now('UTC')
+)
+ENGINE = ${replicated}MergeTree
+PARTITION BY batch
+ORDER BY subject
+SETTINGS
+    old_parts_lifetime = 1,
+    cleanup_delay_period = 1,
+    cleanup_delay_period_random_add = 1,
+    max_cleanup_delay_period = 5;
+
+-- What a deletion or a merge has replaced leaves the disk within seconds: as these tables come, it stays up to eight
+-- minutes on a server, and the cleaner looks after half a minute at best. The eight minutes are there because what
+-- replaces it is not synced to disk; so it is synced.
+ALTER TABLE lineage ${on_cluster} MODIFY SETTING
+    old_parts_lifetime = 1,
+    cleanup_delay_period = 1,
+    cleanup_delay_period_random_add = 1,
+    max_cleanup_delay_period = 5,
+    min_compressed_bytes_to_fsync_after_merge = 1;
+ALTER TABLE subjects ${on_cluster} MODIFY SETTING
+    old_parts_lifetime = 1,
+    cleanup_delay_period = 1,
+    cleanup_delay_period_random_add = 1,
+    max_cleanup_delay_period = 5,
+    min_compressed_bytes_to_fsync_after_merge = 1;
