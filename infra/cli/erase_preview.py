@@ -25,7 +25,7 @@ def preview(settings: Settings, client: Client, people: Sequence[bytes]) -> dict
     from audit.erasure_preview import reached
     from infra.erasure import connectors_of
     from processors.erasure import STORE
-    from sinks.clickhouse.erasable import PLACES
+    from sinks.clickhouse.erasable import purged_places
     from sinks.clickhouse.erasures import disclosures, open_request_of, subjects_of_aliases
     from streams.erasure_routes import Routes
     from streams.reference_data import ReferenceData
@@ -59,7 +59,7 @@ def preview(settings: Settings, client: Client, people: Sequence[bytes]) -> dict
         )
     stores = [
         {"recipient": STORE + name, "hop": 0, "state": "waiting", "grade": "none", "protocol": "purge", "ground": ""}
-        for name in (*PLACES, "identities")
+        for name in (*purged_places(), "identities")
     ]
     is_one = len(people) == 1
     found = open_request_of(client, people[0]) if is_one else None
