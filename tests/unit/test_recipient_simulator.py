@@ -2,6 +2,11 @@
 
 import asyncio
 import json
+import signal
+import stat
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +15,10 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+import yaml
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from infra.cli.main import main
 from infra.simulator.recipients import Profile, RecipientSimulator
 from tests.simulated_controller import EMAIL, FAST, asynchronous, controller, signed_by
 
@@ -202,3 +209,50 @@ def test_a_taken_port_is_told(start: Start) -> None:
     with pytest.raises(OSError, match="address"):
         other.start()
     other.stop()
+
+
+def test_the_command_plays_a_registry_until_it_is_interrupted(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "infra.cli.main", "recipients", "simulate", "--data", str(tmp_path), "--port", "0"]
+    mix = "opendsr=2,http=1,redpay=manual"
+    connectors = tmp_path / "connectors.yaml"
+    more = ["--protocols", mix, "--misbehave", "mild", "--write-connectors", str(connectors), "--json"]
+    process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        told = json.loads(process.stdout.readline())
+        with urllib.request.urlopen(f"{told['url']}/control/truth") as answer:
+            truth = json.load(answer)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert told["url"] in said
+    assert truth["lumen-analytics"] == {"commands": [], "shown": {}}
+    assert told["recipients"]["redpay"] == "manual"
+    assert "cyber-bureau" not in told["recipients"]
+    written = yaml.safe_load(connectors.read_text())
+    assert written["allow_private"] is True
+    assert set(written["recipients"]) == set(told["recipients"]) - {"redpay"}
+    for name, entry in written["recipients"].items():
+        assert entry["protocol"] == told["recipients"][name]
+        secret = tmp_path / "secrets" / f"simulated-{name}"
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+        assert secret.read_text() not in connectors.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--protocols", "nobody=http"], "RECIPIENT=PROTOCOL"),
+        (["--misbehave", "badly"], "none, mild, wild or a file"),
+        (["--protocols", "kafka=1"], "lineage up"),
+    ],
+)
+def test_the_command_says_what_to_do(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LINEAGE_KAFKA", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main(["recipients", "simulate", "--data", str(tmp_path), "--port", "0", *arguments])
+    assert ended.value.code == 1
+    assert says in capsys.readouterr().err

@@ -15,8 +15,9 @@ DOCUMENT = Path(__file__).with_name("vendor.yaml")
 
 
 def connectors_document(site: Site, protocols: Mapping[str, str], public_url: str | None) -> str:
-    """The document as text: an entry for every recipient, paths absolute, secrets by name."""
-    entries = {name: _entry(site, name, protocol) for name, protocol in protocols.items()}
+    """The document as text: paths absolute, secrets by name. `manual` recipients have no entry: what the registry
+    says of them holds."""
+    entries = {name: _entry(site, name, protocol) for name, protocol in protocols.items() if protocol != "manual"}
     document: dict[str, Any] = {"public_url": public_url} if public_url else {}
     document |= {"allow_private": True, "recipients": entries}
     return "# Simulated recipients: lineage recipients simulate. None of them exists.\n" + yaml.safe_dump(
@@ -45,9 +46,8 @@ def _entry(site: Site, name: str, protocol: str) -> dict[str, Any]:
                 "settings": {"url": f"{home}/http"},
                 "secrets": {"token": secret_name(name)},
             }
-        case "kafka":
+        case _:
             return {"protocol": "kafka", "public_key": str(site.certificates.sealing_key(name))}
-    return {"protocol": "manual", "contact": f"privacy@{name}.example", "remind_days": [5, 10], "expire_days": 14}
 
 
 def secret_name(recipient: str) -> str:

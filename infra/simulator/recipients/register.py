@@ -86,7 +86,9 @@ class Register:
         folder.mkdir(parents=True, exist_ok=True)
         salt = folder / "salt"
         if not salt.exists():
-            salt.write_bytes(os.urandom(32))
+            # Tokens are made of it as well: nobody else reads it.
+            with open(os.open(salt, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(os.urandom(32))
         self._salt = salt.read_bytes()
         self.entries: dict[str, dict[str, Entry]] = {}
         self.shown: dict[str, Counter[str]] = {}

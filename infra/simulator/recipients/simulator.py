@@ -41,7 +41,7 @@ _LONGEST_BODY = 4 << 20
 
 
 class RecipientSimulator:
-    """`recipients`: id → protocol (one of `PROTOCOLS`; `manual` ones only get their entry in connectors.yaml).
+    """`recipients`: id → protocol (one of `PROTOCOLS`; nobody asks `manual` ones: they are only left to people).
 
     `folder` keeps keys, certificates and the register of commands for a later simulator; None: they end with this one.
     `kafka` is needed when a recipient speaks it. `port` 0: a free one. `host`: the name that callers use, and that
