@@ -1,0 +1,37 @@
+"""What a connector is: the way to one recipient, by one protocol.
+
+A connector never raises for what the network or the recipient does: that is an Answer. It keeps no identifier longer
+than the call, and none shows in a log, an error or an answer.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from processors.erasure_commands import Answer, Command
+
+
+class Connector(Protocol):
+    """One recipient. `protocol`: opendsr, ddrf or http."""
+
+    @property
+    def protocol(self) -> str: ...
+
+    async def dispatch(self, command: Command) -> Answer:
+        """Sends the command, or sends it again."""
+        ...
+
+    async def check(self, command: Command, reference: str) -> Answer:
+        """Asks how a command stands that was sent before. `reference`: the recipient's own id of it."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class CallbackRefused(Exception):
+    """A callback that is not to be believed. `status`: what its sender is answered; `reason` quotes no content."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
