@@ -36,11 +36,13 @@ PARTITIONER = "murmur2"
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic of the catalogue. `partitions` None: the number all co-partitioned topics share."""
+    """One topic of the catalogue. `erasure`: what becomes of a person's records there when the person is erased.
+    `partitions` None: the number all co-partitioned topics share."""
 
     name: str
     key: str
     contracts: tuple[str, ...]
+    erasure: str
     configs: Mapping[str, str] = field(default_factory=dict)
     partitions: int | None = None
 
@@ -59,28 +61,80 @@ _COMPACT = {
     "delete.retention.ms": str(DAY_MS),
 }
 
+_LOG = "Stays: its key is a random id that leads to nobody once the link in subject-state is gone."
+_AGES = "Goes by itself after {} days; until then its key is an alias, and no value names anybody."
+_NOBODY = "Tied to no one."
+
 CATALOGUE: tuple[Topic, ...] = (
-    Topic(TELEMETRY, "alias", ("TelemetryCollected",), _delete(30)),
-    Topic(CONSENT, "alias", ("ConsentChanged",), _delete(30)),
-    Topic(SHARING, "alias", ("DataShared",), _delete(30)),
-    Topic(POLICIES, "version", ("PolicyPublished",), _COMPACT, partitions=1),
-    Topic(RECIPIENTS, "recipient id @ effective_at", ("RecipientRegistered",), _COMPACT, partitions=1),
-    Topic(SUBJECT_STATE, "alias", ("SubjectState",), _COMPACT),
+    Topic(TELEMETRY, "alias", ("TelemetryCollected",), _AGES.format(30), _delete(30)),
+    Topic(CONSENT, "alias", ("ConsentChanged",), _AGES.format(30), _delete(30)),
+    Topic(SHARING, "alias", ("DataShared",), _AGES.format(30), _delete(30)),
+    Topic(POLICIES, "version", ("PolicyPublished",), _NOBODY, _COMPACT, partitions=1),
+    Topic(RECIPIENTS, "recipient id @ effective_at", ("RecipientRegistered",), _NOBODY, _COMPACT, partitions=1),
+    Topic(
+        SUBJECT_STATE,
+        "alias",
+        ("SubjectState",),
+        "Overwritten by a bare entry (when the alias was erased, no subject); compaction removes the link within the "
+        "hour.",
+        _COMPACT,
+    ),
     Topic(
         LINEAGE,
         "subject",
         ("CollectionRecorded", "DisclosureRecorded", "ConsentRecorded", "ErasureRecorded"),
+        _LOG,
         _delete(None),
     ),
-    Topic(VIOLATIONS, "subject", ("CollectionRecorded", "DisclosureRecorded"), _delete(90)),
-    Topic(REVISION_REQUESTS, "subject", ("RevisionRequested",), _delete(7)),
-    Topic(ERASURE_REQUESTS, "alias", ("ErasureRequested",), _delete(60)),
-    Topic(ERASURE_COMMANDS, "request id", ("ErasureCommanded",), _delete(60), partitions=1),
-    Topic(ERASURE_RECEIPTS, "request id", ("ErasureReceipt",), _delete(60), partitions=1),
-    Topic(ERASURE_STATE, "request id", ("ErasureState",), _COMPACT, partitions=1),
-    Topic(ERASED_SUBJECTS, "subject", ("SubjectErased",), _COMPACT),
-    Topic(IDENTITIES, "alias + digest of what is known", ("IdentitySealed",), _COMPACT),
-    Topic(DEAD_LETTERS, "original key", ("DeadLetter",), _delete(30)),
+    Topic(VIOLATIONS, "subject", ("CollectionRecorded", "DisclosureRecorded"), f"{_LOG} 90 days.", _delete(90)),
+    Topic(REVISION_REQUESTS, "subject", ("RevisionRequested",), f"{_LOG} 7 days.", _delete(7)),
+    Topic(ERASURE_REQUESTS, "alias", ("ErasureRequested",), _AGES.format(60), _delete(60)),
+    Topic(
+        ERASURE_COMMANDS,
+        "request id",
+        ("ErasureCommanded",),
+        "Goes by itself after 60 days; identities in it are sealed to the recipient that it is for.",
+        _delete(60),
+        partitions=1,
+    ),
+    Topic(
+        ERASURE_RECEIPTS,
+        "request id",
+        ("ErasureReceipt",),
+        "Goes by itself after 60 days; a request id leads to nobody once the request has ended.",
+        _delete(60),
+        partitions=1,
+    ),
+    Topic(
+        ERASURE_STATE,
+        "request id",
+        ("ErasureState",),
+        "Overwritten without alias and subject when the request ends; compaction removes what had them within the "
+        "hour.",
+        _COMPACT,
+        partitions=1,
+    ),
+    Topic(
+        ERASED_SUBJECTS,
+        "subject",
+        ("SubjectErased",),
+        "Stays, so that no rebuild brings anybody back: a random id that leads to nobody.",
+        _COMPACT,
+    ),
+    Topic(
+        IDENTITIES,
+        "alias + digest of what is known",
+        ("IdentitySealed",),
+        "A tombstone for each of the person's keys; compaction removes them within the hour.",
+        _COMPACT,
+    ),
+    Topic(
+        DEAD_LETTERS,
+        "original key",
+        ("DeadLetter",),
+        "Goes by itself after 30 days: nobody could read what it was, or whose.",
+        _delete(30),
+    ),
 )
 
 
