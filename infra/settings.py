@@ -47,6 +47,7 @@ class Settings:
     # Of the API: host:port; the domain that its OpenDSR certificate is for; regulation of requests that name none.
     api_address: str | None = None
     opendsr_domain: str = LOCAL_DOMAIN
+    connectors: Path | None = None
     opendsr_regulation: str = ""
     # Where secrets are that do not lie in the data folder: name → file.
     secret_files: Mapping[str, Path] = field(default_factory=dict)
@@ -124,6 +125,20 @@ class Settings:
         """The file of those who may call the API; it need not exist."""
         return self._secret_path("api-clients.json")
 
+    def connectors_file(self) -> Path:
+        """Says how recipients are asked to erase; it need not exist."""
+        return self.connectors or self.data / "connectors.yaml"
+
+    def named_secret(self, name: str) -> str:
+        """The secret that a document names, without the line break at its end. Raises `SettingsError`."""
+        if not name or "/" in name or name.startswith("."):
+            raise SettingsError(f"{name!r} is no name of a secret: it is that of a file in {self.data / 'secrets'}")
+        path = self.data / "secrets" / name
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except FileNotFoundError:
+            raise SettingsError(f"no secret {name}: {path} does not exist") from None
+
     def make_secrets(self) -> list[str]:
         """Makes the secrets that are neither given nor in the data folder yet; the names of those made."""
         made = []
@@ -189,6 +204,7 @@ def settings(
         schema_registry=env.get("LINEAGE_SCHEMA_REGISTRY") or None,
         api_address=env.get("LINEAGE_API") or None,
         opendsr_domain=env.get("LINEAGE_OPENDSR_DOMAIN") or LOCAL_DOMAIN,
+        connectors=Path(env["LINEAGE_CONNECTORS"]) if env.get("LINEAGE_CONNECTORS") else None,
         opendsr_regulation=env.get("LINEAGE_OPENDSR_REGULATION") or "",
         java_home=Path(java_home) if java_home else None,
         maven_repository=env.get("LINEAGE_MAVEN_REPOSITORY") or None,

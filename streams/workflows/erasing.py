@@ -16,7 +16,7 @@ from uuid import UUID
 
 from clickhouse_driver import Client
 
-from processors.erasure import PUBLIC, SECOND, Callback, Disclosure, Request, Route, Step, Terms, due, due_next
+from processors.erasure import PUBLIC, SECOND, Callback, Disclosure, Request, Step, Terms, due, due_next
 from processors.erasure_commands import Answer, Command, Grade
 from processors.erasure_steps import called_back, take_step
 from processors.erasure_targets import (
@@ -36,6 +36,7 @@ from streams.erasure_store import ErasureStore, Record
 from streams.identities import SealError
 from streams.kafka import Kafka
 from streams.lag import committed_offsets
+from streams.opendsr.callbacks import callback_url
 from streams.sealed_identities import Sealed, find_sealed, open_identities
 from streams.serdes import Registry, Serializer
 from streams.topics import ERASURE_REQUESTS, IDENTITIES, LINEAGE
@@ -124,8 +125,8 @@ class Wanted:
 
 
 class Erasing:
-    """The controller's work but for the calls. `stores`: the own stores, as targets; `callback_base`: URL under which
-    recipients reach our API; None: they are asked instead."""
+    """The controller's work but for the calls. `stores`: the own stores, as targets; `public_url`: where recipients
+    reach our API; None: they are asked instead."""
 
     def __init__(
         self,
@@ -136,7 +137,7 @@ class Erasing:
         stores: Sequence[str],
         terms: Callable[[], Terms],
         certify: Certify,
-        callback_base: str | None = None,
+        public_url: Callable[[], str | None] = lambda: None,
         registry: Registry | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -148,7 +149,7 @@ class Erasing:
         self._terms_now = terms
         self._terms = terms()
         self._certify = certify
-        self._callback_base = callback_base
+        self._public_url = public_url
         self._registry = registry
         self._clock = clock
         self.store = ErasureStore(kafka, GROUP, registry)
@@ -387,7 +388,7 @@ class Erasing:
         assert target is not None
         assert request.verified_at is not None
         assert request.due_at is not None
-        base = self._callback_base
+        url = self._public_url()
         return Command(
             request_id=request.request_id,
             target=target_id,
@@ -396,7 +397,7 @@ class Erasing:
             submitted_at=request.verified_at,
             due_at=request.due_at,
             regulation=request.regulation,
-            callback_url=f"{base}/opendsr/callbacks/{request.request_id}/{target_id}" if base else None,
+            callback_url=None if url is None else callback_url(url, request.request_id, target_id),
         )
 
     # Identifiers

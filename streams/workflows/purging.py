@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from uuid import UUID
 
 from clickhouse_driver import Client
 
 from processors.erasure import Request
-from sinks.clickhouse.erasable import PLACES
-from sinks.clickhouse.purge import purge, rows_of_subjects
+from sinks.clickhouse.purge import purge, rows_of_people
 from streams.kafka import Kafka
 from streams.sealed_identities import find_sealed
 from streams.serdes import Registry
@@ -31,7 +31,7 @@ class Purging:
         self._kafka = kafka
         self._client = client
         self._registry = registry
-        self._waiting: dict[object, Request] = {}
+        self._waiting: dict[UUID, Request] = {}
 
     def add(self, requests: Sequence[Request]) -> None:
         """People to purge; those that wait already are not doubled."""
@@ -46,17 +46,18 @@ class Purging:
         batch = list(self._waiting.values())[:MOST_AT_ONCE]
         for request in batch:
             del self._waiting[request.request_id]
-        subjects = [request.subject for request in batch if request.subject is not None]
-        rows = rows_of_subjects(self._client, subjects)
+        # Only what has been located is purged.
+        subjects = [request.subject or UUID(int=0) for request in batch]
+        rows = rows_of_people(self._client, subjects)
         done = purge(self._client, subjects)
         # After the purge: what an edge has sealed meanwhile goes as well.
         sealed = find_sealed(self._kafka, [r.alias for r in batch if r.alias is not None], self._registry)
-        log.info("%d people purged: %s", len(batch), done)
+        log.info("%d people purged in %.1f s: %s", len(batch), done.seconds, dict(done.rows))
         return [
             Purged(
                 request.request_id,
-                {place: rows.get(place, {}).get(request.subject, 0) for place in PLACES},  # type: ignore[arg-type]
+                {place: of_people.get(subject, 0) for place, of_people in rows.items()},
                 sealed.get(request.alias or b"", []),
             )
-            for request in batch
+            for request, subject in zip(batch, subjects, strict=True)
         ]
