@@ -14,7 +14,7 @@ Ends = dict[tuple[str, int], int]
 
 # One stage after the other: what the first has done is what the second must have read.
 # What is revised is loaded as well; nothing that a revision leads to asks for another.
-STAGES: tuple[tuple[str, ...], ...] = (("tagger",), ("loader", "links"), ("revisions",), ("loader",))
+STAGES: tuple[tuple[str, ...], ...] = (("tagger",), ("loader", "links"), ("revisions",), ("loader",), ("requests",))
 POLL_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
 

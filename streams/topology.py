@@ -15,6 +15,7 @@ from processors.revising import judge_again
 from streams.topics import (
     CONSENT,
     DEAD_LETTERS,
+    ERASURE_STATE,
     LINEAGE,
     POLICIES,
     RECIPIENTS,
@@ -63,7 +64,7 @@ JOBS: dict[str, Job] = {
             sink="lineage",
             guarantee="exactly once: the intent in the committed offset, rows counted by Kafka coordinates",
         ),
-        # streams/linker.py
+        # streams/projector.py, projections.py
         Job(
             "links",
             reads=(SUBJECT_STATE,),
@@ -79,6 +80,14 @@ JOBS: dict[str, Job] = {
             through=(timeline, judge_again),
             writes=(LINEAGE, VIOLATIONS),
             guarantee="at least once, idempotent: only what would be judged otherwise is written, by one worker",
+        ),
+        # streams/projector.py, projections.py
+        Job(
+            "requests",
+            reads=(ERASURE_STATE,),
+            through=(),
+            sink="erasure_requests",
+            guarantee="at least once, idempotent: the highest offset of a request counts",
         ),
     )
 }

@@ -19,7 +19,7 @@ from infra.settings import Settings
 
 log = logging.getLogger("lineage.worker")
 
-JOBS = ("tagger", "loader", "links", "revisions")
+JOBS = ("tagger", "loader", "links", "revisions", "requests")
 
 
 class _Job(Protocol):
@@ -100,6 +100,8 @@ def _job(job: str, settings: Settings, given: dict[str, Any]) -> _Job:
         from streams.workflows.revisions import Revisions
 
         return Revisions(kafka, client, **given)
-    from streams.linker import Linker
+    from streams.projections import Links, Requests
+    from streams.projector import Projector
 
-    return Linker(kafka, client, **given)
+    registry = given.pop("registry")
+    return Projector(kafka, Links(client, registry) if job == "links" else Requests(client, registry), **given)

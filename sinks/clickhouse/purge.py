@@ -33,6 +33,7 @@ _IN_BATCH = "IN (SELECT subject FROM erase_batch WHERE batch = %(batch)s)"
 _COUNT_IN_BATCH = "SELECT count() FROM {table} WHERE {key} " + _IN_BATCH
 _COUNT_ASKED = "SELECT count() FROM {table} WHERE {key} IN (SELECT subject FROM asked)"
 _COUNT_EACH = "SELECT {key}, count() FROM {table} WHERE {key} IN (SELECT subject FROM asked) GROUP BY {key}"
+_COUNT_EACH = "SELECT {key}, count() FROM {table} WHERE {key} IN (SELECT subject FROM asked) GROUP BY {key}"
 _DELETE = "ALTER TABLE {table} DELETE WHERE {key} " + _IN_BATCH
 # Repairs after a crash: what nobody is going to finish must not stay in front of other mutations, nor ids in the table.
 _BROKEN = """
@@ -142,11 +143,15 @@ def purge(
 
 def survivors(client: Client, subjects: Collection[UUID]) -> dict[str, int]:
     """Table → rows of these people, of every table that the register says to purge. Raises ClickHouseError."""
-    asked = [external_table("asked", {"subject": "UUID"}, [(subject,) for subject in subjects])]
-    return {
-        table: int(_ask(client, _COUNT_ASKED.format(table=quoted(table), key=quoted(key)), {}, asked)[0][0])
-        for table, key in purged_places().items()
-    }
+    return {table: int(rows[0][0]) for table, rows in _ask_places(client, _COUNT_ASKED, subjects).items()}
+
+
+def rows_of_people(client: Client, subjects: Collection[UUID]) -> dict[str, dict[UUID, int]]:
+    """Table → subject → its rows, of every table that the register says to purge; a subject without rows is left out.
+
+    Raises ClickHouseError.
+    """
+    return {table: dict(rows) for table, rows in _ask_places(client, _COUNT_EACH, subjects).items()}
 
 
 def rows_of_people(client: Client, subjects: Collection[UUID]) -> dict[str, dict[UUID, int]]:
@@ -251,6 +256,13 @@ def _kill(client: Client, table: str, mutation_id: str) -> None:
 def _ask(client: Client, sql: str, parameters: dict[str, Any], external: Collection[dict[str, Any]] = ()) -> list[Any]:
     settings: dict[str, Any] = {"select_sequential_consistency": 1, "max_execution_time": 0}
     return execute(client, sql, parameters, list(external), **settings)
+
+
+def _ask_places(client: Client, sql: str, subjects: Collection[UUID]) -> dict[str, list[Any]]:
+    """The answer of each table that the register says to purge."""
+    asked = [external_table("asked", {"subject": "UUID"}, [(subject,) for subject in subjects])]
+    places = purged_places().items()
+    return {table: _ask(client, sql.format(table=quoted(table), key=quoted(key)), {}, asked) for table, key in places}
 
 
 def _system(table: str, cluster: str | None) -> str:
