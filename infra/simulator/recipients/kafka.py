@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -67,9 +67,13 @@ class KafkaRecipients:
         self._stopping = True
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._producer is not None:
-            await asyncio.to_thread(self._producer.flush, 10)
-            self._producer = None
+        # Here and not in a thread: what is told of deliveries goes into the register.
+        for _ in range(1_000):
+            if not self._producer or not len(self._producer):
+                break
+            self._producer.poll(0)
+            await asyncio.sleep(0.01)
+        self._producer = None
 
     def tell(self, recipient: Recipient, entry: Entry, status: str) -> None:
         """Writes a receipt of what a command has come to, or what the profile makes of it."""
@@ -78,19 +82,20 @@ class KafkaRecipients:
             recipient.told(entry.key, status, "lost")
             return
         receipt = self._receipt(recipient.name, entry, _ANSWERS[status], entry.ground if status == "exempt" else "")
+
+        def told(error: KafkaError | None, _: Message) -> None:
+            recipient.told(entry.key, status, "failed" if error else "delivered")
+
         place = (recipient.name, entry.key)
         if status == "in_progress" and recipient.shows("reorder_callbacks", *about):
             self._held[place] = receipt
             return
         if recipient.shows("malformed", *about):
-            # Somebody else's message, for which a good one follows: a recipient that writes rubbish only is `never`.
             self._send(entry, receipt[: len(receipt) // 2])
         for _ in range(2 if recipient.shows("duplicate_callback", *about) else 1):
-            self._send(entry, receipt)
-        recipient.told(entry.key, status, "delivered")
+            self._send(entry, receipt, told)
         if status in FINAL and place in self._held:
             self._send(entry, self._held.pop(place))
-            recipient.told(entry.key, "in_progress", "delivered")
 
     async def _run(self, consumer: Consumer) -> None:
         try:
@@ -161,6 +166,9 @@ class KafkaRecipients:
             }
         )
 
-    def _send(self, entry: Entry, value: bytes) -> None:
+    def _send(
+        self, entry: Entry, value: bytes, on_delivery: Callable[[KafkaError | None, Message], None] | None = None
+    ) -> None:
         assert self._producer is not None
-        self._producer.produce(ERASURE_RECEIPTS, key=UUID(entry.context["request_id"]).bytes, value=value)
+        key = UUID(entry.context["request_id"]).bytes
+        self._producer.produce(ERASURE_RECEIPTS, key=key, value=value, on_delivery=on_delivery)
