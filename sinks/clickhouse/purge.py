@@ -33,7 +33,6 @@ _IN_BATCH = "IN (SELECT subject FROM erase_batch WHERE batch = %(batch)s)"
 _COUNT_IN_BATCH = "SELECT count() FROM {table} WHERE {key} " + _IN_BATCH
 _COUNT_ASKED = "SELECT count() FROM {table} WHERE {key} IN (SELECT subject FROM asked)"
 _COUNT_EACH = "SELECT {key}, count() FROM {table} WHERE {key} IN (SELECT subject FROM asked) GROUP BY {key}"
-_COUNT_EACH = "SELECT {key}, count() FROM {table} WHERE {key} IN (SELECT subject FROM asked) GROUP BY {key}"
 _DELETE = "ALTER TABLE {table} DELETE WHERE {key} " + _IN_BATCH
 # Repairs after a crash: what nobody is going to finish must not stay in front of other mutations, nor ids in the table.
 _BROKEN = """
@@ -152,18 +151,6 @@ def rows_of_people(client: Client, subjects: Collection[UUID]) -> dict[str, dict
     Raises ClickHouseError.
     """
     return {table: dict(rows) for table, rows in _ask_places(client, _COUNT_EACH, subjects).items()}
-
-
-def rows_of_people(client: Client, subjects: Collection[UUID]) -> dict[str, dict[UUID, int]]:
-    """Table → subject → rows, of every table that the register says to purge: what a purge is about to remove.
-
-    Raises ClickHouseError.
-    """
-    asked = [external_table("asked", {"subject": "UUID"}, [(subject,) for subject in subjects])]
-    return {
-        table: dict(_ask(client, _COUNT_EACH.format(table=quoted(table), key=quoted(key)), {}, asked))
-        for table, key in purged_places().items()
-    }
 
 
 def remaining_parts(client: Client, done_at: datetime, cluster: str | None = None) -> list[Part]:
