@@ -91,7 +91,7 @@ def _letter(task: Task, by: str, law: str) -> list[str]:
         "The person is known to you by:",
         _identified(task.identities),
         f"By when: {by}.",
-        f"On what ground: {law}; clause {task.clause} of our privacy policy, under which you received the data.",
+        f"On what ground: {law}; clause {task.clause} of our privacy policy.",
         "How to answer: reply to this message and keep the reference in it. Say one of:",
         "  1. deleted, and on which day;\n"
         "  2. that you hold nothing about this person;\n"

@@ -31,13 +31,13 @@ def test_says_all_that_a_recipient_needs() -> None:
         "e-mail address: a@example.org",
         f"user id at our service (SHA256): {'ab' * 32}",
         "By when: 1 April 2026.",
-        "Information Protection Law (PIPL); clause 8",
+        "clause 8 of our privacy policy",
         f"Reference: {REFERENCE}",
         "How to answer",
         "what you must keep, under which law",
         "aoxun.example",
     ):
-        assert part in message.text
+        assert part in " ".join(message.text.split())
     assert str(message).startswith("To: privacy@agency.example\nSubject: Request")
 
 
