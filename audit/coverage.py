@@ -119,6 +119,18 @@ def _rules(policy: Record) -> dict[str, list[str]]:
     for name, purpose in policy["purposes"].items():
         events = sum(1 for other in policy["events"].values() if other == name)
         found.setdefault(purpose["clause"], []).append(f"purpose {name} ({purpose['basis']}, {events} event types)")
+    for clause, births in _births(policy).items():
+        # By itself it is no rule that an event is judged by: see `_record`.
+        if clause in found:
+            found[clause] += births
+    return found
+
+
+def _births(policy: Record) -> dict[str, list[str]]:
+    """Clause → what opens erasure requests by itself because of it."""
+    found: dict[str, list[str]] = {}
+    for cause, terms in (policy.get("erasure") or {}).items():
+        found.setdefault(terms["clause"], []).append(f"erasure by itself: {cause}, after {terms['after_days']} days")
     return found
 
 
@@ -132,6 +144,8 @@ def _record(policy: Record, clause: str, rules: Mapping[str, Sequence[str]]) -> 
     if below:
         parts = [other for other in below if not any(is_below(other, part) for part in below)]
         return f"a heading: decided by {', '.join(parts)}"
+    if births := _births(policy).get(clause):
+        return "; ".join(births)
     # Another numbering means other things by these numbers.
     if clause in STANDARD_RECORDS and rule_clauses == STANDARD_RULES:
         return STANDARD_RECORDS[clause].format(**policy)

@@ -51,6 +51,16 @@ STANDARD_RULES: Mapping[str, str] = {
     "publish": "3.3",
 }
 
+# What may open an erasure request by itself → the rule whose clause asks for it, unless a policy document names the
+# clause. Of several causes the first one counts.
+ERASURE_CAUSES: Mapping[str, str] = {
+    "minor": "minor",
+    "merger": "transfer_successor",
+    "leave": "retention",
+    "withdrawal": "retention",
+    "retention": "retention",
+}
+
 
 @dataclass(frozen=True)
 class Purpose:
@@ -63,8 +73,19 @@ class Purpose:
 
 
 @dataclass(frozen=True)
+class ErasureCause:
+    """Opens an erasure request by itself, so many days after it arose. `clause`: what asks for it."""
+
+    clause: str
+    after_days: int = 0
+
+
+@dataclass(frozen=True)
 class Policy:
-    """One version of the policy, as far as verdicts and the terms of erasures depend on it. `effective_at`: ms since 1970, UTC."""
+    """One version of the policy, as far as verdicts and erasures depend on it. `effective_at`: ms since 1970, UTC.
+
+    `erasure`: cause (a key of `ERASURE_CAUSES`) → terms; a cause that is not there opens nothing.
+    """
 
     version: int
     effective_at: int
@@ -76,6 +97,7 @@ class Policy:
     retention: Mapping[str, int] = field(default_factory=dict)
     rules: Mapping[str, str] = field(default_factory=dict)
     response_days: int = 30
+    erasure: Mapping[str, ErasureCause] = field(default_factory=dict)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Policy:
@@ -94,6 +116,9 @@ class Policy:
             retention=dict(record["retention"]),
             rules=dict(record.get("rules") or {}),
             response_days=record.get("response_days") or 30,
+            erasure={
+                cause: ErasureCause(c["clause"], c["after_days"]) for cause, c in (record.get("erasure") or {}).items()
+            },
         )
 
     def clause(self, rule: str) -> str:

@@ -179,12 +179,34 @@ def _the_rest(old: Record, new: Record) -> Iterator[Change]:
     if old["response_days"] != new["response_days"]:
         text = f"your requests are answered within {new['response_days']} days instead of {old['response_days']}"
         yield Change(SUBJECTS, "response_days", text, old["response_days"], new["response_days"])
+    yield from _erasure(old, new)
     for rule, one, other in _entries(old["rules"], new["rules"]):
         text = f"the rule `{rule}` cites clause {other} instead of {one}"
         yield Change(SUBJECTS, f"rules.{rule}", text, one, other)
     for clause, one, other in _entries(old["clauses"], new["clauses"]):
         what = "is gone" if other is None else f"is new: {other}" if one is None else f"is now called: {other}"
         yield Change(SUBJECTS, f"clauses.{clause}", f"clause {clause} {what}", one, other)
+
+
+_CAUSES = {
+    "minor": "you are under age and no guardian has consented",
+    "merger": "your data went to a successor that has not pledged to stay bound by the policy",
+    "leave": "you have ended your use",
+    "withdrawal": "you have withdrawn the use of your data for all purposes",
+    "retention": "all that is kept of you is past its retention",
+}
+
+
+def _erasure(old: Record, new: Record) -> Iterator[Change]:
+    # Records of before 0.2 have no such key.
+    for cause, one, other in _entries(old.get("erasure") or {}, new.get("erasure") or {}):
+        if other is None:
+            text = f"your data is no longer erased unasked when {_CAUSES[cause]}"
+        else:
+            days = other["after_days"]
+            when = "at once" if days == 0 else f"after {days} days"
+            text = f"your data is erased unasked, {when}, when {_CAUSES[cause]} (clause {other['clause']})"
+        yield Change(SUBJECTS, f"erasure.{cause}", text, one, other)
 
 
 # Recipients

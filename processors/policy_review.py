@@ -28,7 +28,14 @@ class Note(NamedTuple):
 
 def review_policy(policy: Record) -> list[Note]:
     """What a policy hardly means. policy: a document, or a `PolicyPublished` record."""
-    return [*_events(policy), *_fields(policy), *_categories(policy), *_purposes(policy), *_limits(policy)]
+    return [
+        *_events(policy),
+        *_fields(policy),
+        *_categories(policy),
+        *_purposes(policy),
+        *_limits(policy),
+        *_erasure(policy),
+    ]
 
 
 def review_recipients(entries: Sequence[Record], policy: Record | None = None) -> list[Note]:
@@ -122,6 +129,18 @@ def _limits(policy: Record) -> Iterator[Note]:
             yield Note(("residency", region), f"{region} itself is not among the countries where its data may be")
     if policy.get("age_of_majority", 18) != 18:
         yield Note(("age_of_majority",), "age bands end at 18 (under_14, 14_17, adult): another age changes no verdict")
+
+
+def _erasure(policy: Record) -> Iterator[Note]:
+    causes = policy.get("erasure", {})
+    limited = any(rule.get("retention_days") is not None for rule in policy["purposes"].values())
+    if "retention" in causes and not limited and not policy.get("retention"):
+        yield Note(("erasure", "retention"), "no purpose and no category has a limit in days: nobody is ever due")
+    if causes.get("minor", {}).get("after_days"):
+        days = causes["minor"]["after_days"]
+        yield Note(
+            ("erasure", "minor", "after_days"), f"data of minors without a guardian's consent is kept for {days} days"
+        )
 
 
 # The registry by itself

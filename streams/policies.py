@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from processors.knowledge import STANDARD_RULES
+from processors.knowledge import ERASURE_CAUSES, STANDARD_RULES
 from processors.policy_review import Note, review_policy, review_recipients, review_together
 from schemas import schema_dir
 from streams.documents import (
@@ -60,7 +60,8 @@ def load_recipients(source: Path | str, name: str | None = None) -> Document:
 
 
 def policy_record(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The `PolicyPublished` form of a policy document: all keys present, `effective_at` in ms, all rules named.
+    """The `PolicyPublished` form of a policy document: all keys present, `effective_at` in ms, all rules named, and
+    the clause of each cause of an erasure.
 
     Also takes the policies of a history (`lineage judge`), which are documents without the optional keys.
     """
@@ -69,12 +70,17 @@ def policy_record(document: Mapping[str, Any]) -> dict[str, Any]:
         for purpose, rule in document["purposes"].items()
     }
     known = {key: value for key, value in document.items() if key != "extensions"}
+    rules = {**STANDARD_RULES, **document.get("rules", {})}
     return {
         **_POLICY_DEFAULTS,
         **known,
         "effective_at": parse_instant(document["effective_at"]),
         "purposes": purposes,
-        "rules": {**STANDARD_RULES, **document.get("rules", {})},
+        "rules": rules,
+        "erasure": {
+            cause: {"clause": rules[ERASURE_CAUSES[cause]], **terms}
+            for cause, terms in document.get("erasure", {}).items()
+        },
     }
 
 
@@ -167,6 +173,10 @@ def _policy_problems(document: Document) -> Iterator[Problem]:
             message = f"the rule `{name}` cites clause {clause}, which is not listed under `clauses`: "
             message += "add it there, or correct it" if given else "add it there, or name its clause here"
             yield document.problem(("rules", name) if given else ("rules",), message)
+    for cause, terms in document.get("erasure", {}).items():
+        if clauses and "clause" in terms and terms["clause"] not in clauses:
+            message = f"the clause {terms['clause']} is not listed under `clauses`: add it there, or correct it"
+            yield document.problem(("erasure", cause, "clause"), message)
 
 
 def _recipient_problems(document: Document) -> Iterator[Problem]:
