@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 256 << 10
+# So much of a body that is too large is read, and thrown away, before it is refused.
+_DRAINED_BYTES = 4 << 20
+_PATIENCE_SECONDS = 5.0
 
 
 class BodyLimit:
-    """ASGI middleware: a request with a body over `most` bytes is answered with 413 and read no further."""
+    """ASGI middleware: a request with a body over `most` bytes is answered with 413, and nobody sees it."""
 
     def __init__(self, app: ASGIApp, most: int = MOST_BYTES) -> None:
         self._app = app
@@ -21,16 +27,17 @@ class BodyLimit:
             return
         told = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if not told.isdigit() or int(told) > self._most:
-            await self._refuse(send)
+            await self._refuse(receive, send)
             return
-        read = 0
+        read, is_ended = 0, False
 
         async def counted() -> Message:
-            nonlocal read
+            nonlocal read, is_ended
             if read > self._most:
                 return {"type": "http.disconnect"}
             message = await receive()
             read += len(message.get("body", b""))
+            is_ended = not message.get("more_body", False)
             # For the app, the client has gone; what the app says then, nobody hears.
             return {"type": "http.disconnect"} if read > self._most else message
 
@@ -40,9 +47,17 @@ class BodyLimit:
 
         await self._app(scope, counted, replaced)
         if read > self._most:
-            await self._refuse(send)
+            await self._refuse(receive, send, is_ended)
 
-    async def _refuse(self, send: Send) -> None:
+    async def _refuse(self, receive: Receive, send: Send, is_ended: bool = False) -> None:
+        # A connection that is closed while the client still writes is reset, and the answer lost with it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                left = _DRAINED_BYTES
+                while left > 0 and not is_ended:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    is_ended = not message.get("more_body", False)
         body = orjson.dumps({"error": {"code": 413, "message": f"the body must not exceed {self._most} bytes"}})
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": 413, "headers": headers})

@@ -83,7 +83,7 @@ class _Erasures(Collector):
             "lineage_erasure_due_in_seconds", "Open erasure requests by the time left of their term."
         )
         buckets: list[tuple[str, float]] = [(str(float(bound)), count) for bound, count in found.due_within.items()]
-        due.add_metric([], [*buckets, ("+Inf", found.due)], gsum_value=None)
+        due.add_metric([], [*buckets, ("+Inf", found.due)], gsum_value=found.due_sum)
         yield due
         targets = GaugeMetricFamily(
             "lineage_erasure_targets", "Targets of erasure requests.", labels=["state", "grade"]

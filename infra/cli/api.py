@@ -43,6 +43,8 @@ def api(context: click.Context, host: str, port: int, ready_file: Path | None, s
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True
     )
+    # With a traceback for each attempt; what comes of it is told by us.
+    logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
     # The server takes them while it serves, and hands them on when it has ended.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

@@ -18,6 +18,10 @@ FROM (SELECT due_at FROM erasure_requests FINAL WHERE isNull(ended_at) AND isNot
 CROSS JOIN (SELECT arrayJoin(%(bounds)s) AS bound) AS bounds
 GROUP BY bound ORDER BY bound
 """
+_DUE_SUM = """
+SELECT sum(dateDiff('second', now64(3), due_at)) FROM erasure_requests FINAL
+WHERE isNull(ended_at) AND isNotNull(due_at)
+"""
 _TARGETS = """
 SELECT target_state, grade, count() FROM erasure_requests FINAL
 ARRAY JOIN targets.state AS target_state, targets.grade AS grade
@@ -28,11 +32,13 @@ _ALIAS = "SELECT hex(alias) FROM erasing WHERE request_id = %(request_id)s LIMIT
 
 @dataclass(frozen=True)
 class ErasureOverview:
-    """Requests by state; open ones that have a term, those past it, and those due within so many seconds (cumulative:
-    bound → count); targets of all requests by (state, grade); contradictions."""
+    """`states`: requests by state. Of the open ones that have a term: `due`: how many, `due_sum`: the seconds that are
+    left to all of them together, `overdue`: those past it, `due_within`: those that end within so many seconds.
+    `targets`: of all requests, by (state, grade). `alarms`: contradictions."""
 
     states: dict[str, int] = field(default_factory=dict)
     due: int = 0
+    due_sum: int = 0
     overdue: int = 0
     due_within: dict[int, int] = field(default_factory=dict)
     targets: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -48,6 +54,7 @@ def erasure_overview(client: Client, bounds: Sequence[int]) -> ErasureOverview:
     return ErasureOverview(
         dict(execute(client, _STATES)),
         due[ever],
+        int(execute(client, _DUE_SUM)[0][0] or 0),
         due[0],
         {bound: due[bound] for bound in bounds},
         {(state, grade): count for state, grade, count in execute(client, _TARGETS)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from sinks.recipients.opendsr_signatures import sign
@@ -18,7 +19,7 @@ class Signer:
     """Signs bodies for a domain.
 
     `certificate`: PEM, the one issued to the domain first, then those between it and its authority. `private_key`:
-    PEM, PKCS 8, RSA. Raises `SignerError`.
+    PEM, PKCS 8, RSA or ECDSA. Raises `SignerError`.
     """
 
     def __init__(self, domain: str, certificate: bytes, private_key: bytes) -> None:
@@ -31,15 +32,15 @@ class Signer:
         return {DOMAIN_HEADER: self.domain, SIGNATURE_HEADER: sign(self._key, body)}
 
 
-def _load(domain: str, certificate: bytes, private_key: bytes) -> RSAPrivateKey:
+def _load(domain: str, certificate: bytes, private_key: bytes) -> RSAPrivateKey | EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(private_key, password=None)
         leaf = x509.load_pem_x509_certificates(certificate)[0]
     except (ValueError, TypeError) as error:
         # Their texts tell formats, never content.
         raise SignerError(f"the OpenDSR key or certificate cannot be read: {error}") from None
-    if not isinstance(key, RSAPrivateKey):
-        raise SignerError("the OpenDSR key is not an RSA key")
+    if not isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey):
+        raise SignerError("the OpenDSR key is neither RSA nor ECDSA")
     if key.public_key() != leaf.public_key():
         raise SignerError("the OpenDSR certificate was issued for another key")
     try:
