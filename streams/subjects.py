@@ -18,7 +18,7 @@ import numpy.typing as npt
 from processors.consent import ConsentFact, ConsentStates, ConsentTimelines, timeline
 from processors.partitioning import partition_of
 from streams.contracts import contract
-from streams.serdes import DecodeError, decode_body
+from streams.serdes import DecodeError, decode_body, encode_body
 
 Ints = npt.NDArray[np.int64]
 
@@ -27,7 +27,7 @@ ALIAS_SIZE = 16
 MOST_STATE_BYTES = 900_000
 _LINKED = 0x02
 # The size of a SubjectState that has a subject and nothing else.
-_BARE = 1 + 16 + 2
+_EMPTY = 1 + 16 + 2
 
 
 class TooManyFactsError(DecodeError):
@@ -50,9 +50,11 @@ class Subjects:
         self._partitions = np.zeros(1024, np.int32)
         # Restored, but its timeline is not built yet: that waits until the person is seen.
         self._unbuilt = np.zeros(1024, np.bool_)
+        # Erased, and not seen since: no subject stands for the alias.
+        self._bare = np.zeros(1024, np.bool_)
         self._facts: dict[int, tuple[dict[Any, ConsentFact], list[int]]] = {}
-        self._erased_slots: set[int] = set()
         self._changed: dict[int, None] = {}
+        self._linked_anew: list[int] = []
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -70,13 +72,21 @@ class Subjects:
                 if slot is None:
                     found[i] = self._first_sight(keys[i], partition_of_record(i))
         slots = np.array(found, np.int64)
-        if self._erased_slots:
-            for slot in self._erased_slots.intersection(found):
+        # A slot that is none, -1, looks at the last one's: harmless, and never linked.
+        bare = slots[self._bare[slots] & (slots >= 0)]
+        if len(bare):
+            for slot in np.unique(bare).tolist():
                 self._link_anew(slot)
         return slots
 
+    def is_placed(self, alias: bytes | None, partition: int) -> bool:
+        """Whether this is an alias, and the partition is the one that murmur2 gives it."""
+        return (
+            alias is not None and len(alias) == ALIAS_SIZE and partition_of(alias, self._partition_count) == partition
+        )
+
     def _first_sight(self, alias: bytes | None, partition: int) -> int:
-        if alias is None or len(alias) != ALIAS_SIZE or partition_of(alias, self._partition_count) != partition:
+        if alias is None or not self.is_placed(alias, partition):
             return -1
         known = self._slots.get(alias)
         return self._add(alias, partition) if known is None else known
@@ -113,6 +123,36 @@ class Subjects:
         self._changed.clear()
         return changes
 
+    def take_linked_anew(self) -> list[tuple[bytes, list[int]]]:
+        """Erased people seen again since the last call: the new subject, and when erasures of the person completed
+        (ms, ascending). Whoever reads the log only must be told before anything else of that subject."""
+        linked, self._linked_anew = self._linked_anew, []
+        return [(self.ids[slot], sorted(self._facts_of(slot)[1])) for slot in linked]
+
+    def erased_at(self, alias: bytes) -> int | None:
+        """When the last erasure of someone was completed (ms) whom no subject stands for; None: one does, or nobody
+        has seen them."""
+        slot = self._slots.get(alias)
+        return None if slot is None or not self._bare[slot] else max(self._facts_of(slot)[1], default=0)
+
+    def erase(self, alias: bytes, partition: int, time: int) -> bytes | None:
+        """Drops the link and all facts of a person; what stays is that erasures were completed, the last one at `time`
+        (ms). Gives the subject that was theirs; None when there is nothing to do: no subject stands for the alias, or
+        this erasure is known."""
+        slot = self._slots.get(alias)
+        if slot is None:
+            slot = self._add(alias, partition)
+        erased = self._facts_of(slot)[1]
+        if self._bare[slot] or time in erased:
+            return None
+        subject, self.ids[slot] = self.ids[slot], b""
+        left = {"subject": None, "erased": [*erased, time], "facts": []}
+        self._bodies[slot] = encode_body(contract("SubjectState").parsed, left)
+        self._facts.pop(slot)
+        self._bare[slot] = self._unbuilt[slot] = True
+        self._changed[slot] = None
+        return subject
+
     def restore(self, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> int:
         """Takes changelog records (alias, SubjectState body or None for a tombstone) in order; gives their number."""
         count = 0
@@ -129,11 +169,8 @@ class Subjects:
             self._partitions[slot] = partition
             self._facts.pop(slot, None)
             self._unbuilt[slot] = True
-            if body[0] == _LINKED:
-                self.ids[slot] = body[1:17]
-                self._erased_slots.discard(slot)
-            else:
-                self._erased_slots.add(slot)
+            self._bare[slot] = body[0] != _LINKED
+            self.ids[slot] = b"" if self._bare[slot] else body[1:17]
         return count
 
     def drop(self, partition: int) -> None:
@@ -146,8 +183,7 @@ class Subjects:
         self._partitions[slot] = -1
         self._aliases[slot] = self._bodies[slot] = b""
         self._facts.pop(slot, None)
-        self._erased_slots.discard(slot)
-        self._unbuilt[slot] = False
+        self._bare[slot] = self._unbuilt[slot] = False
         self.timelines.put(slot, [])
 
     def _add(self, alias: bytes, partition: int) -> int:
@@ -162,6 +198,7 @@ class Subjects:
         if slot == len(self._partitions):
             self._partitions = np.concatenate([self._partitions, np.zeros(slot, np.int32)])
             self._unbuilt = np.concatenate([self._unbuilt, np.zeros(slot, np.bool_)])
+            self._bare = np.concatenate([self._bare, np.zeros(slot, np.bool_)])
         self._slots[alias] = slot
         self._aliases.append(alias)
         self._bodies.append(b"")
@@ -173,12 +210,13 @@ class Subjects:
         """An erased person is seen again: a new subject, whose events are suppressed until they consent anew."""
         self.ids[slot] = _random_id()
         self._bodies[slot] = b"\x02" + self.ids[slot] + self._bodies[slot][1:]
-        self._erased_slots.discard(slot)
+        self._bare[slot] = False
         self._changed[slot] = None
+        self._linked_anew.append(slot)
 
     def _facts_of(self, slot: int) -> tuple[dict[Any, ConsentFact], list[int]]:
         known = self._facts.get(slot)
-        if known is None and len(self._bodies[slot]) == _BARE:
+        if known is None and len(self._bodies[slot]) == _EMPTY and not self._bare[slot]:
             known = self._facts[slot] = {}, []
         elif known is None:
             state = decode_body(contract("SubjectState"), self._bodies[slot])

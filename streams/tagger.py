@@ -1,4 +1,4 @@
-"""The tagger: inputs → lineage, violations, dead letters and its own state, one Kafka transaction a batch.
+"""The tagger: inputs → lineage, violations, erased subjects, dead letters and its own state, one transaction a batch.
 
 Offsets, outputs and changelog commit together, so every input is judged exactly once whatever dies. A transaction
 whose end is not certain ends the process: the next one fences it, restores the state from `subject-state` and goes on
@@ -25,15 +25,27 @@ from streams.reference_data import ReferenceData
 from streams.serdes import DecodeError, Registry, SchemaBook, Serializer
 from streams.subjects import ALIAS_SIZE
 from streams.tagging import Tagged, Tagging
-from streams.topics import CONSENT, DEAD_LETTERS, IDENTITIES, LINEAGE, SHARING, SUBJECT_STATE, TELEMETRY, VIOLATIONS
+from streams.topics import (
+    CONSENT,
+    DEAD_LETTERS,
+    ERASED_SUBJECTS,
+    ERASURE_REQUESTS,
+    IDENTITIES,
+    LINEAGE,
+    SHARING,
+    SUBJECT_STATE,
+    TELEMETRY,
+    VIOLATIONS,
+)
 
 log = logging.getLogger(__name__)
 
 GROUP = "tagger"
 # Librdkafka's RD_KAFKA_PARTITION_UA: by the key.
 PARTITION_UA = -1
-# Judged only when the same partition's consents are read.
-DATA = (TELEMETRY, SHARING)
+# Judged only when the same partition's consents are read. Steps of erasures come last: the fence stands behind all
+# that the same batch discloses.
+DATA = (TELEMETRY, SHARING, ERASURE_REQUESTS)
 # A partition whose consents are this far behind holds its data back, to keep late facts rare.
 CONSENT_LAG = 10_000
 LAG_CHECK_SECONDS = 1.0
@@ -133,6 +145,7 @@ class Tagger:
         records = self._messages(tagged.keys, tagged.values)
         self._produce(LINEAGE, records)
         self._produce(VIOLATIONS, [records[i] for i in tagged.unlawful])
+        self._produce(ERASED_SUBJECTS, [{"key": subject, "value": value} for subject, value in tagged.erased])
         header = self._book.header("SubjectState")
         changes: dict[int, list[dict[str, Any]]] = {}
         for partition, alias, body in self._tagging.subjects.take_changes():
@@ -271,7 +284,7 @@ class Tagger:
         return bool(self._owned) and time.monotonic() >= self._heartbeat_at
 
     def _send_heartbeats(self) -> None:
-        for topic in (SUBJECT_STATE, IDENTITIES):
+        for topic in (SUBJECT_STATE, ERASED_SUBJECTS, IDENTITIES):
             for partition in self._owned:
                 self._producer.produce(topic, key=HEARTBEAT_KEY, value=None, partition=partition)
         self._heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS

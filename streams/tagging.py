@@ -22,9 +22,10 @@ from processors.revising import decision_tags
 from streams.columnar import MISSING, Batch, BatchDecoder, TailDecoder, tail_rows
 from streams.contracts import Contract, contract
 from streams.dead_letters import Refusal, refusal
+from streams.erasure_markers import ErasureMarkers, Marked, taken_steps
 from streams.serdes import DecodeError, SchemaBook, encode_body
 from streams.subjects import ALIAS_SIZE, Subjects, TooManyFactsError, consent_fact
-from streams.topics import CONSENT, SHARING, TELEMETRY
+from streams.topics import CONSENT, ERASURE_REQUESTS, SHARING, TELEMETRY
 
 Ints = npt.NDArray[np.int64]
 
@@ -32,6 +33,7 @@ TAKES = {
     TELEMETRY: frozenset({"TelemetryCollected"}),
     SHARING: frozenset({"DataShared"}),
     CONSENT: frozenset({"ConsentChanged"}),
+    ERASURE_REQUESTS: frozenset({"ErasureRequested"}),
 }
 RECORDED = {
     "TelemetryCollected": "CollectionRecorded",
@@ -62,13 +64,21 @@ class InputMessage(Protocol):
 
 @dataclass
 class Tagged:
-    """What a batch of inputs gives: lineage records (keys are subjects), which of them are violations or gaps, and the
-    messages refused."""
+    """What a batch of inputs gives: lineage records (keys are subjects), which of them are violations or gaps, entries
+    of the ledger of erased subjects (subject, SubjectErased), and the messages refused."""
 
     keys: list[bytes] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
     unlawful: list[int] = field(default_factory=list)
+    erased: list[tuple[bytes, bytes]] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
+
+    def mark(self, marked: Marked) -> None:
+        """Takes the marker of an erasure behind everything so far."""
+        self.keys.append(marked.subject)
+        self.values.append(marked.marker)
+        if marked.erased is not None:
+            self.erased.append((marked.subject, marked.erased))
 
 
 class Tagging:
@@ -80,6 +90,7 @@ class Tagging:
         self._judge = Judge(knowledge, self.subjects.states)
         self._inputs = BatchDecoder(book)
         self._outputs = {name: _Output(name, book, self._judge) for name in RECORDED}
+        self._markers = ErasureMarkers(book, self.subjects)
 
     def learn(self, knowledge: Knowledge) -> None:
         """Goes on with other policies or another registry."""
@@ -88,14 +99,20 @@ class Tagging:
             output.start_over(self._judge)
 
     def tag(self, topic: str, messages: Sequence[Any], now: int, into: Tagged) -> None:
-        """Tags messages of one input topic at the time `now` (ms). Consents must be tagged before what they govern."""
+        """Tags messages of one input topic at the time `now` (ms). Consents must be tagged before what they govern,
+        steps of erasure requests behind everything else."""
         values = [message.value() for message in messages]
         batches, refused = self._inputs.decode(values, TAKES[topic])
         into.refused += [refusal(messages[i], error) for i, error in refused.items()]
+        if topic == ERASURE_REQUESTS:
+            self._mark_erasures(batches, messages, now, into)
+            return
         for decoder, batch in batches:
             taken = [messages[i] for i in batch.index.tolist()] if len(batch) < len(messages) else messages
             keys = [message.key() for message in taken]
             slots = self.subjects.slots(keys, lambda i, taken=taken: taken[i].partition())  # type: ignore[misc]
+            for marked in self._markers.earlier(now):
+                into.mark(marked)
             if (slots < 0).any():
                 for i in np.flatnonzero(slots < 0).tolist():
                     into.refused.append(refusal(messages[int(batch.index[i])], _key_error(keys[i])))
@@ -104,6 +121,23 @@ class Tagging:
                 self._record_consents(decoder, batch, slots, messages, now, into)
             else:
                 self._judge_events(decoder, batch, slots, now, into)
+
+    def _mark_erasures(
+        self, batches: Sequence[tuple[TailDecoder, Batch]], messages: Sequence[Any], now: int, into: Tagged
+    ) -> None:
+        for step in taken_steps(batches):
+            message = messages[step.index]
+            alias, partition = message.key(), message.partition()
+            if not self.subjects.is_placed(alias, partition):
+                into.refused.append(refusal(message, _key_error(alias)))
+            elif step.name == "erased":
+                if (marked := self._markers.erase(alias, partition, step, now)) is not None:
+                    into.mark(marked)
+            elif not self._markers.is_answered(alias, step):
+                slot = int(self.subjects.slots([alias], lambda _, partition=partition: partition)[0])  # type: ignore[misc]
+                for marked in self._markers.earlier(now):
+                    into.mark(marked)
+                into.mark(self._markers.fence(self.subjects.ids[slot], step, now))
 
     def trim(self) -> None:
         """Empties memories that have grown too large. Between batches only."""

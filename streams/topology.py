@@ -15,6 +15,8 @@ from processors.revising import judge_again
 from streams.topics import (
     CONSENT,
     DEAD_LETTERS,
+    ERASED_SUBJECTS,
+    ERASURE_REQUESTS,
     ERASURE_STATE,
     LINEAGE,
     POLICIES,
@@ -49,16 +51,17 @@ JOBS: dict[str, Job] = {
         # streams/tagger.py
         Job(
             "tagger",
-            reads=(CONSENT, TELEMETRY, SHARING),
+            reads=(CONSENT, TELEMETRY, SHARING, ERASURE_REQUESTS),
             follows=(POLICIES, RECIPIENTS, SUBJECT_STATE),
             through=(timeline, Judge.judge),
-            writes=(LINEAGE, VIOLATIONS, SUBJECT_STATE, DEAD_LETTERS),
+            writes=(LINEAGE, VIOLATIONS, ERASED_SUBJECTS, SUBJECT_STATE, DEAD_LETTERS),
             guarantee="exactly once: one Kafka transaction a batch",
         ),
         # streams/loader.py
         Job(
             "loader",
             reads=(LINEAGE,),
+            follows=(ERASED_SUBJECTS,),
             through=(),
             writes=(REVISION_REQUESTS,),
             sink="lineage",

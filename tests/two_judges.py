@@ -97,7 +97,9 @@ class Delivery:
         self._tagging.tag(topic, messages, 0, tagged)
         assert not tagged.refused, tagged.refused
         self._changelog |= {key: body for _, key, body in self._tagging.subjects.take_changes()}
-        records = [DESERIALIZER.decode(value)[1] for value in tagged.values]
+        # Whoever is linked anew has the erasures of the past in front.
+        decoded = [DESERIALIZER.decode(value) for value in tagged.values]
+        records = [record for name, record in decoded if name != "ErasureRecorded"]
         assert len(records) == len(facts)
         if topic == CONSENT:
             return {}
