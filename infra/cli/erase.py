@@ -92,6 +92,7 @@ def erase(
             return
         if everyone and not yes:
             click.confirm(f"erase all {len(people):,} people that are known here?", abort=True, err=True)
+        _note_strangers(client, [] if everyone else people)
         asked = _ask(settings, client, people, users, asking)
         if wait:
             wait_for(client, [one.request_id for one in asked], timeout)
@@ -115,6 +116,16 @@ def _aliases(settings: Settings, users: Sequence[str]) -> list[bytes]:
         return list(dict.fromkeys(alias(pepper, user) for user in users))
     except UnicodeEncodeError:
         raise click.ClickException("a user id is no valid Unicode text") from None
+
+
+def _note_strangers(client: Client, people: Sequence[bytes]) -> None:
+    """Whoever is not known here is asked for all the same: something of them may be on its way."""
+    from sinks.clickhouse.erasures import subjects_of_aliases
+
+    strangers = len(people) - len(subjects_of_aliases(client, people))
+    if strangers:
+        who = "this user is" if len(people) == 1 else f"{strangers:,} of {len(people):,} users are"
+        say(f"note: {who} not known here (never seen, not loaded yet, or erased)")
 
 
 def _everyone(client: Client) -> list[bytes]:

@@ -93,14 +93,12 @@ def _due(asking: Asking, now: int) -> str | None:
 
 def wait_for(client: Client, request_ids: Sequence[UUID], seconds: float) -> None:
     """Until none of them goes on without somebody outside. Raises `ClickException` when the time is up."""
-    from sinks.clickhouse.erasures import erasure_request
-
     line = ProgressLine()
     deadline = time.monotonic() + seconds
     left = list(request_ids)
     try:
         while True:
-            documents = {request_id: erasure_request(client, request_id) for request_id in left}
+            documents = {request_id: _newest(client, request_id) for request_id in left}
             left = [id_ for id_, found in documents.items() if found is None or not is_settled(found, now_ms())]
             if not left:
                 return
@@ -112,6 +110,14 @@ def wait_for(client: Client, request_ids: Sequence[UUID], seconds: float) -> Non
             time.sleep(_LOOK_SECONDS)
     finally:
         line.clear()
+
+
+def _newest(client: Client, request_id: UUID) -> dict[str, Any] | None:
+    """The request, or the one that it has joined; None: the controller has not taken it yet."""
+    from sinks.clickhouse.erasures import erasure_request
+
+    found = erasure_request(client, request_id)
+    return found if found is None or not found["joined"] else erasure_request(client, UUID(found["joined"]))
 
 
 def _progress(document: Mapping[str, Any] | None) -> str:
