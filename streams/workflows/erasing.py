@@ -39,7 +39,7 @@ from streams.lag import committed_offsets
 from streams.opendsr.callbacks import callback_url
 from streams.sealed_identities import Sealed, find_sealed, open_identities
 from streams.serdes import Registry, Serializer
-from streams.topics import ERASURE_REQUESTS, IDENTITIES, LINEAGE
+from streams.topics import ERASED_SUBJECTS, ERASURE_REQUESTS, IDENTITIES, LINEAGE
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +154,7 @@ class Erasing:
         self._clock = clock
         self.store = ErasureStore(kafka, GROUP, registry)
         self._steps = Serializer("ErasureRequested", registry)
+        self._ledger = Serializer("SubjectErased", registry)
         self._admin = kafka.admin()
         # Of each partition of `lineage`, up to where it has been looked through for later disclosures.
         self._scanned: dict[int, int] = {}
@@ -240,6 +241,10 @@ class Erasing:
         if request.alias is not None:
             self._sealed.pop(request.alias, None)
         self._records += [Record(IDENTITIES, sealed.key, None, sealed.partition) for sealed in one.sealed]
+        if request.subject is not None:
+            # From now on a row of this subject is a survivor, and a rebuild of the table leaves out its marker too.
+            entry = self._ledger.encode({"erased_at": request.erased_at, "purged_at": now})
+            self._records.append(Record(ERASED_SUBJECTS, request.subject.bytes, entry))
         rows = {**one.rows, "identities": len(one.sealed)}
         ended = end(purged(request, rows, now, self._terms), now)
         self.store.put(replace(ended, certificate=self._certify(request, ended, rows)))
