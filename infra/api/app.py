@@ -16,9 +16,10 @@ from infra.settings import Settings, SettingsError
 from sinks.clickhouse.client import execute
 from sinks.clickhouse.errors import ClickHouseError
 from sinks.clickhouse.pool import ClickHousePool
-from sinks.recipients.configuration import Connectors
+from sinks.recipients.configuration import Connectors, KafkaTarget, ManualTask
+from sinks.recipients.connector import Connector
 from streams.erasure_intake import ErasureIntake, IntakeError
-from streams.opendsr.callbacks import CallbackReceiver, callbacks_router
+from streams.opendsr.callbacks import callbacks_router
 from streams.opendsr.processor import OpenDsrProcessor, ProcessorSettings
 from streams.opendsr.requests import REGULATIONS
 from streams.opendsr.routes import opendsr_router
@@ -52,9 +53,11 @@ def build_app(settings: Settings, connectors: Connectors, local_url: str) -> Fas
     )
     signer = Signer(settings.opendsr_domain, settings.opendsr_certificate(), settings.opendsr_key())
 
-    def receiver_of(recipient: str) -> CallbackReceiver | None:
+    def receiver_of(recipient: str) -> Connector | None:
         found = connectors.of(recipient)
-        return found if isinstance(found, CallbackReceiver) else None
+        if found is None or isinstance(found, KafkaTarget | ManualTask) or found.protocol != "opendsr":
+            return None
+        return found
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -5,8 +5,7 @@ controller judges it. Nothing is taken from it that Kafka has not.
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
 from urllib.parse import quote
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from processors.erasure_commands import Answer, Grade, idempotency_key
-from sinks.recipients.connector import CallbackRefused
+from sinks.recipients.connector import CallbackRefused, Connector
 from streams.erasure_intake import ErasureIntake, IntakeError
 from streams.opendsr.routes import BodyTimeout, read_body
 
@@ -25,16 +24,7 @@ CALLBACK_PATH = "/opendsr/callbacks"
 # A target is opened again by every disclosure that comes late; its rounds are few.
 _MOST_ROUNDS = 1000
 # What a receipt can say; what has no word there is said by the nearest.
-_ANSWERS = {"dispatched": "acknowledged", "unsupported": "failed", "retry": "acknowledged"}
-
-
-@runtime_checkable
-class CallbackReceiver(Protocol):
-    """A connector that is called back, see `OpenDSRConnector`."""
-
-    async def callback(self, headers: Mapping[str, str], body: bytes, callback_url: str) -> tuple[UUID, Answer]:
-        """The id of the command, and what the callback says. Raises `CallbackRefused`."""
-        ...
+_ANSWERS = {"dispatched": "acknowledged", "unsupported": "failed"}
 
 
 def callback_url(public_url: str, request_id: UUID, target: str) -> str:
@@ -43,7 +33,7 @@ def callback_url(public_url: str, request_id: UUID, target: str) -> str:
 
 
 def callbacks_router(
-    receiver_of: Callable[[str], CallbackReceiver | None],
+    receiver_of: Callable[[str], Connector | None],
     intake: ErasureIntake,
     public_url: Callable[[], str],
     count: Callable[[str], None],
@@ -75,6 +65,8 @@ def callbacks_router(
         if not _is_of(key, request_id, target):
             log.warning("callback of %s for another command than its URL names", target)
             return "unknown", _said(404, "no such command")
+        if answer.outcome == "retry":
+            return "refused", _said(400, "a status that OpenDSR does not know")
         try:
             await run_in_threadpool(_tell, intake, request_id, target, key, answer)
         except IntakeError as error:
