@@ -31,7 +31,8 @@ from streams.policies import load_recipients, recipient_records
 )
 @click.option("--write-connectors", "connectors", type=click.Path(path_type=Path), help="connectors.yaml to write.")
 @click.option("--public-url", metavar="URL", help="Where recipients reach the controller's callbacks.")
-@click.option("--requester-keys", metavar="URL", help="dsrdelete.json of whoever signs DDRF requests.")
+@click.option("--requester-keys", metavar="URL", help="dsrdelete.json of another signer of DDRF requests.")
+@click.option("--tls", is_flag=True, help="https, with a certificate of the simulator's own authority.")
 @json_option
 @located
 def simulate_recipients(
@@ -44,6 +45,7 @@ def simulate_recipients(
     connectors: Path | None,
     public_url: str | None,
     requester_keys: str | None,
+    tls: bool,
     as_json: bool,
     settings: Settings,
 ) -> None:
@@ -80,6 +82,7 @@ def simulate_recipients(
         port=port,
         requester_keys=requester_keys,
         public_url=public_url,
+        tls=tls,
         registry=settings.registry(),
     )
     stopping = threading.Event()

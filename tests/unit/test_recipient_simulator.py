@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import ssl
 import stat
 import subprocess
 import sys
@@ -256,3 +257,18 @@ def test_the_command_says_what_to_do(
         main(["recipients", "simulate", "--data", str(tmp_path), "--port", "0", *arguments])
     assert ended.value.code == 1
     assert says in capsys.readouterr().err
+
+
+@asynchronous
+async def test_https_with_a_certificate_of_its_own_authority(tmp_path: Path) -> None:
+    with RecipientSimulator(tmp_path, RECIPIENTS, FAST, tls=True) as simulator:
+        url = f"{simulator.url}/control/truth"
+        assert url.startswith("https://localhost:")
+        trusting = ssl.create_default_context(cafile=str(simulator.certification_authority))
+        async with aiohttp.ClientSession() as session:
+            async with session.get(url, ssl=trusting) as answer:
+                assert await answer.json() == simulator.truth()
+            with pytest.raises(aiohttp.ClientConnectorCertificateError):
+                await session.get(url)
+        for entry in yaml.safe_load(simulator.connectors_yaml())["recipients"].values():
+            assert entry["ca"] == str(simulator.certification_authority)

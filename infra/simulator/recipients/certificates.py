@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -69,7 +70,27 @@ class Certificates:
 
     def self_signed(self, recipient: str) -> bytes:
         """PEM for the host, issued by the recipient itself."""
-        return self._issued(recipient, "self-signed.pem", self._host, by_itself=True)
+        path = self._path(recipient, "self-signed.pem")
+        if not path.exists():
+            name = _name(f"Simulated recipient {recipient}"[:64])
+            _write(path, self._issue(name, self.signing_key(recipient), self._host, by_itself=True))
+        return path.read_bytes()
+
+    def requester_key(self) -> bytes:
+        """The private key (PEM) with which the controller that talks to the simulator signs DDRF requests."""
+        path = self._folder / "requester.key"
+        self._key(path)
+        return path.read_bytes()
+
+    def server(self) -> ssl.SSLContext:
+        """What a server of the host shows."""
+        path = self._folder / "server.pem"
+        if not path.exists():
+            key_path = self._folder / "server.key"
+            _write(path, self._issue(_name("Simulated server"), self._key(key_path), self._host))
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(path, self._folder / "server.key")
+        return context
 
     def opening_key(self, recipient: str) -> X25519PrivateKey:
         """What commands over Kafka are opened with."""
@@ -97,25 +118,26 @@ class Certificates:
             self._keys[path] = key
         return self._keys[path]
 
-    def _issued(self, recipient: str, ending: str, host: str, by_itself: bool = False) -> bytes:
+    def _issued(self, recipient: str, ending: str, host: str) -> bytes:
         path = self._path(recipient, ending)
         if not path.exists():
-            key = self.signing_key(recipient)
-            subject = issuer = _name(f"Simulated recipient {recipient}"[:64])
-            issuing_key = key
-            if not by_itself:
-                issuer = x509.load_pem_x509_certificate(self.authority().read_bytes()).subject
-                issuing_key = self._key(self._folder / "ca.key")
-            usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
-            made = (
-                _builder(subject, issuer, key, issuing_key)
-                .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-                .add_extension(usage, critical=True)
-                .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
-                .sign(issuing_key, hashes.SHA256())
-            )
-            _write(path, made.public_bytes(serialization.Encoding.PEM))
+            _write(path, self._issue(_name(f"Simulated recipient {recipient}"[:64]), self.signing_key(recipient), host))
         return path.read_bytes()
+
+    def _issue(self, subject: x509.Name, key: RSAPrivateKey, host: str, by_itself: bool = False) -> bytes:
+        issuer, issuing_key = subject, key
+        if not by_itself:
+            issuer = x509.load_pem_x509_certificate(self.authority().read_bytes()).subject
+            issuing_key = self._key(self._folder / "ca.key")
+        usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+        made = (
+            _builder(subject, issuer, key, issuing_key)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
+            .sign(issuing_key, hashes.SHA256())
+        )
+        return made.public_bytes(serialization.Encoding.PEM)
 
 
 def _names(host: str) -> list[x509.GeneralName]:

@@ -11,6 +11,8 @@ import yaml
 
 from infra.simulator.recipients.site import Site
 
+# The private key that DDRF requests are signed with.
+REQUESTER_SECRET = "simulated-requester"
 DOCUMENT = Path(__file__).with_name("vendor.yaml")
 
 
@@ -27,6 +29,8 @@ def connectors_document(site: Site, protocols: Mapping[str, str], public_url: st
 
 def _entry(site: Site, name: str, protocol: str) -> dict[str, Any]:
     home = site.home(name)
+    authority = str(site.certificates.authority())
+    tls = {"ca": authority} if site.url.startswith("https:") else {}
     secret = f"${{secret:{secret_name(name)}}}"
     match protocol:
         case "opendsr":
@@ -34,18 +38,23 @@ def _entry(site: Site, name: str, protocol: str) -> dict[str, Any]:
                 "protocol": "opendsr",
                 "url": f"{home}/opendsr/v2",
                 "domain": site.host,
-                "ca": str(site.certificates.authority()),
+                "ca": authority,
                 "headers": {"Authorization": f"Bearer {secret}"},
             }
         case "ddrf":
-            return {"protocol": "ddrf", "url": f"{home}/dsrdelete.json"}
+            return {
+                "protocol": "ddrf",
+                "url": f"{home}/dsrdelete.json",
+                "issuer": "controller.example",
+                "key": REQUESTER_SECRET,
+            } | tls
         case "http":
             return {
                 "protocol": "http",
                 "document": str(DOCUMENT),
                 "settings": {"url": f"{home}/http"},
                 "secrets": {"token": secret_name(name)},
-            }
+            } | tls
         case _:
             return {"protocol": "kafka", "public_key": str(site.certificates.sealing_key(name))}
 

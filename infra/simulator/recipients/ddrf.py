@@ -17,7 +17,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from joserfc import jwk, jws, jwt
-from joserfc.errors import BadSignatureError, JoseError
+from joserfc.errors import JoseError
 
 from infra.simulator.recipients.recipient import Asked, Recipient
 from infra.simulator.recipients.site import Site, hang_up, reply
@@ -36,13 +36,14 @@ class _RefusedError(Exception):
 
 
 class DDRFParties:
-    """The routes of every DDRF recipient of a site. `requester_keys`: URL of the requester's dsrdelete.json; None: its
-    signatures cannot be checked."""
+    """The routes of every DDRF recipient of a site. `requester_keys`: URL of the dsrdelete.json of another requester
+    than the one whose key the site has made."""
 
     def __init__(self, site: Site, requester_keys: str | None) -> None:
         self._site = site
         self._requester_keys = requester_keys
-        self._known: jwk.KeySet | None = None
+        self._own: jwk.Key = jwk.RSAKey.import_key(site.certificates.requester_key())
+        self._known: list[jwk.Key] | None = None
         self._session: aiohttp.ClientSession | None = None
 
     def add_routes(self, app: web.Application) -> None:
@@ -101,10 +102,10 @@ class DDRFParties:
     async def _ask(self, recipient: Recipient, token: object) -> Asked:
         if not isinstance(token, str) or not token:
             raise _RefusedError(MALFORMED, "rqJWT is missing")
-        outer = await self._claims(recipient, token)
+        outer = await self._claims(token)
         if not isinstance(outer.get("idJWT"), str):
             raise _RefusedError(MALFORMED, "idJWT is missing")
-        inner = await self._claims(recipient, outer["idJWT"])
+        inner = await self._claims(outer["idJWT"])
         for claims in (outer, inner):
             missing = {"version", "jti", "iss", "sub", "iat"} - claims.keys()
             if missing:
@@ -129,28 +130,30 @@ class DDRFParties:
             raise _RefusedError(BAD_FORMAT, "the identifier's format is not supported")
         return recipient.ask(str(inner["jti"]), [identity])
 
-    async def _claims(self, recipient: Recipient, token: str) -> dict[str, Any]:
+    async def _claims(self, token: str) -> dict[str, Any]:
         try:
-            if self._requester_keys is None:
-                recipient.note("unchecked_signature")
-                return _unchecked(token)
-            return dict(jwt.decode(token, await self._keys(), algorithms=_ALGORITHMS).claims)
-        except BadSignatureError:
-            raise _RefusedError(BAD_SIGNATURE, "the signature is not the requester's") from None
+            jws.extract_compact(token.encode())
         except (JoseError, ValueError) as error:
-            raise _RefusedError(BAD_TOKEN, f"no usable JWT: {type(error).__name__}") from None
+            raise _RefusedError(BAD_TOKEN, f"no JWT: {type(error).__name__}") from None
+        for key in [self._own, *await self._others()]:
+            try:
+                return dict(jwt.decode(token, key, algorithms=_ALGORITHMS).claims)
+            except (JoseError, ValueError):
+                # Another key's signature, or an algorithm that is none of this key's.
+                continue
+        raise _RefusedError(BAD_SIGNATURE, "the signature is not the requester's")
 
-    async def _keys(self) -> jwk.KeySet:
-        if self._known is None:
-            assert self._requester_keys is not None
+    async def _others(self) -> list[jwk.Key]:
+        """The keys that another requester publishes, fetched once."""
+        if self._known is None and self._requester_keys is not None:
             self._session = self._session or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
             try:
                 async with self._session.get(self._requester_keys) as answer:
                     resource = orjson.loads(await answer.read())
-                self._known = jwk.KeySet.import_key_set({"keys": resource["publicKey"]})
-            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
+                self._known = list(jwk.KeySet.import_key_set({"keys": resource["publicKey"]}).keys)
+            except (aiohttp.ClientError, TimeoutError, JoseError, ValueError, KeyError, TypeError) as error:
                 raise _RefusedError(BAD_SIGNATURE, f"no keys of the requester: {type(error).__name__}") from None
-        return self._known
+        return self._known or []
 
     def _key(self, recipient: Recipient) -> jwk.RSAKey:
         key = self._site.certificates.signing_key(recipient.name)
@@ -178,10 +181,3 @@ class DDRFParties:
 def _rsa(key: Any, kid: str) -> jwk.RSAKey:
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return jwk.RSAKey.import_key(pem, {"kid": kid})
-
-
-def _unchecked(token: str) -> dict[str, Any]:
-    claims = orjson.loads(jws.extract_compact(token.encode()).payload)
-    if not isinstance(claims, dict):
-        raise ValueError("claims must be an object")
-    return claims

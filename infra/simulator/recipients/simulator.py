@@ -20,7 +20,7 @@ from aiohttp import web
 
 from infra.simulator.recipients.callbacks import Callbacks
 from infra.simulator.recipients.certificates import Certificates
-from infra.simulator.recipients.connectors import connectors_document, secret_name, write_connectors
+from infra.simulator.recipients.connectors import REQUESTER_SECRET, connectors_document, secret_name, write_connectors
 from infra.simulator.recipients.ddrf import DDRFParties
 from infra.simulator.recipients.kafka import KafkaRecipients
 from infra.simulator.recipients.mix import PROTOCOLS
@@ -45,9 +45,9 @@ class RecipientSimulator:
 
     `folder` keeps keys, certificates and the register of commands for a later simulator; None: they end with this one.
     `kafka` is needed when a recipient speaks it. `port` 0: a free one. `host`: the name that callers use, and that
-    certificates are issued to. `requester_keys`: URL of the dsrdelete.json of whoever signs DDRF requests; None:
-    signatures are not checked, and counted as `unchecked_signature`. `public_url`: where the recipients reach the
-    controller, for connectors.yaml. Thread-safe.
+    certificates are issued to. `requester_keys`: URL of the dsrdelete.json of whoever signs DDRF requests with
+    another key than the one in `secrets`. `tls`: https, with a certificate of its own authority. `public_url`:
+    where the recipients reach the controller, for connectors.yaml. Thread-safe.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class RecipientSimulator:
         host: str = "localhost",
         requester_keys: str | None = None,
         public_url: str | None = None,
+        tls: bool = False,
         registry: Registry | None = None,
     ) -> None:
         strange = sorted(set(recipients.values()) - set(PROTOCOLS))
@@ -88,6 +89,8 @@ class RecipientSimulator:
             if recipient.protocol in ("opendsr", "http")
         }
         self.secrets = {secret_name(name): token for name, token in tokens.items()}
+        if "ddrf" in recipients.values():
+            self.secrets[REQUESTER_SECRET] = self._certificates.requester_key().decode()
         self._site = Site(host, self.recipients, self._certificates, tokens)
         self._callbacks = Callbacks(self._site)
         self._ddrf = DDRFParties(self._site, requester_keys)
@@ -100,6 +103,7 @@ class RecipientSimulator:
         for recipient in self.recipients.values():
             recipient.on_change = self._teller(recipient)
         self._public_url = public_url
+        self._tls = tls
         self._port = port
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -108,7 +112,7 @@ class RecipientSimulator:
 
     @property
     def url(self) -> str:
-        """Where it listens, `http://HOST:PORT`, once started."""
+        """Where it listens, `http(s)://HOST:PORT`, once started."""
         return self._site.url
 
     @property
@@ -202,10 +206,11 @@ class RecipientSimulator:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:
-            server = web.TCPSite(runner, "127.0.0.1", self._port)
+            context = self._certificates.server() if self._tls else None
+            server = web.TCPSite(runner, "127.0.0.1", self._port, ssl_context=context)
             await server.start()
             self._port = runner.addresses[0][1]
-            self._site.url = f"http://{self._site.host}:{self._port}"
+            self._site.url = f"http{'s' if self._tls else ''}://{self._site.host}:{self._port}"
             await self._callbacks.start()
             if self._kafka is not None:
                 await self._kafka.start()
