@@ -90,7 +90,7 @@ async def test_a_repeated_command_is_one_command(start: Start) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"regulation": "none"}, "regulation"),
+        ({"regulation": "pipl"}, "regulation"),
         ({"subject_request_id": "A7551968-D5D6-44B2-9831-815AC9017798"}, "lowercase"),
         ({"subject_request_id": "a7551968-d5d6-14b2-9831-815ac9017798"}, "version 4"),
         ({"subject_request_type": "access"}, "erasure"),

@@ -59,8 +59,8 @@ class Profile:
     huge_mib: int = 32
     # OpenDSR's identity types that it can find a person by; a command with none of them is refused.
     identities: tuple[str, ...] = IDENTITY_TYPES
-    # OpenDSR 2.0 has the first two; others are refused by whoever goes by the letter.
-    regulations: tuple[str, ...] = ("gdpr", "ccpa", "pipl")
+    # OpenDSR 2.0 knows these two; a processor of today might know more.
+    regulations: tuple[str, ...] = ("gdpr", "ccpa")
 
     def changed(self, values: Mapping[str, Any]) -> Profile:
         """This profile with other values, as a document gives them (checked by `profile_schema`)."""
