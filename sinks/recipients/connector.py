@@ -6,7 +6,9 @@ than the call, and none shows in a log, an error or an answer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
+from uuid import UUID
 
 from processors.erasure_commands import Answer, Command
 
@@ -23,6 +25,11 @@ class Connector(Protocol):
 
     async def check(self, command: Command, reference: str) -> Answer:
         """Asks how a command stands that was sent before. `reference`: the recipient's own id of it."""
+        ...
+
+    async def callback(self, headers: Mapping[str, str], body: bytes, callback_url: str) -> tuple[UUID, Answer]:
+        """What the recipient tells by itself, of which command (its idempotency key). `headers`: names in any case;
+        `body`: raw; `callback_url`: where it came in. Raises `CallbackRefused`, also where the protocol has none."""
         ...
 
     async def close(self) -> None: ...

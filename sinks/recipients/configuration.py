@@ -1,0 +1,154 @@
+"""connectors.yaml: how each recipient is asked to erase. Read once, refused as a whole when anything in it is wrong.
+
+Opens no connection. Secrets are named in it and never stand in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from schemas import schema_dir
+from sinks.recipients.connector import Connector
+from sinks.recipients.ddrf import DdrfConnector
+from sinks.recipients.guarded import Guarded, Limits
+from sinks.recipients.opendsr import OpenDsrConnector
+from sinks.recipients.opendsr_signatures import load_authorities
+from sinks.recipients.transport import Transport
+
+_SECRET = re.compile(r"\$\{secret:([^}]+)\}")
+
+
+class ConfigurationError(ValueError):
+    """connectors.yaml cannot be used; the text says where and why."""
+
+
+@dataclass(frozen=True)
+class KafkaTarget:
+    """A recipient that takes its commands from the topic `erasure-commands`. `public_key`: PEM, X25519."""
+
+    public_key: bytes
+    protocol: str = "kafka"
+
+
+@dataclass(frozen=True)
+class ManualTask:
+    """A recipient that a person must ask. `remind_days`, `expire_days`: since the task was made; `identity_types`: what
+    it knows the person by, empty: all that is known."""
+
+    contact: str
+    remind_days: tuple[float, ...] = (5, 10)
+    expire_days: float = 14
+    identity_types: tuple[str, ...] = ()
+    protocol: str = "manual"
+
+
+Way = Connector | KafkaTarget | ManualTask
+
+
+@dataclass(frozen=True)
+class Connectors:
+    """Every way there is. `public_url`: where recipients reach our API, None: the local one."""
+
+    recipients: Mapping[str, Way] = field(default_factory=dict)
+    public_url: str | None = None
+    allow_private: bool = False
+
+    def of(self, recipient: str) -> Way | None:
+        """The way to a recipient; None: nothing is said of it."""
+        return self.recipients.get(recipient)
+
+    async def close(self) -> None:
+        for way in self.recipients.values():
+            if not isinstance(way, KafkaTarget | ManualTask):
+                await way.close()
+
+
+def load_connectors(path: Path | None, read_secret: Callable[[str], str]) -> Connectors:
+    """What a connectors.yaml says; None: nothing. `read_secret`: the content of a secret by its name.
+
+    File names in it are taken from its own folder. Raises `ConfigurationError`, and what `read_secret` raises.
+    """
+    if path is None:
+        return Connectors()
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is not YAML: {error}") from None
+    _check(path, document)
+    allow_private = document.get("allow_private", False)
+    recipients = {}
+    for name, entry in (document.get("recipients") or {}).items():
+        try:
+            recipients[name] = _way(entry, path.parent, allow_private, read_secret)
+        except (ValueError, OSError) as error:
+            raise ConfigurationError(f"{path}: recipients.{name}: {error}") from None
+    return Connectors(recipients, document.get("public_url"), allow_private)
+
+
+def _check(path: Path, document: Any) -> None:
+    schema = json.loads((schema_dir() / "connectors" / "connectors.schema.json").read_text(encoding="utf-8"))
+    wrong = sorted(Draft202012Validator(schema).iter_errors(document), key=lambda error: list(map(str, error.path)))
+    if wrong:
+        where = ".".join(map(str, wrong[0].path)) or "the document"
+        raise ConfigurationError(f"{path}: {where}: {wrong[0].message}")
+
+
+def _way(entry: Mapping[str, Any], folder: Path, allow_private: bool, read_secret: Callable[[str], str]) -> Way:
+    match entry["protocol"]:
+        case "kafka":
+            return KafkaTarget((folder / entry["public_key"]).read_bytes())
+        case "manual":
+            return ManualTask(
+                contact=entry.get("contact", ""),
+                remind_days=tuple(entry.get("remind_days", (5, 10))),
+                expire_days=entry.get("expire_days", 14),
+                identity_types=tuple(entry.get("identities", ())),
+            )
+    ca = folder / entry["ca"] if "ca" in entry else None
+    transport = Transport(allow_private=allow_private, ca=ca, timeout=entry.get("timeout_seconds", 20))
+    limits = Limits(per_second=entry.get("rate_per_second", 0.0), at_once=entry.get("concurrency", 8))
+    return Guarded(_connector(entry, folder, ca, transport, read_secret), limits)
+
+
+def _connector(
+    entry: Mapping[str, Any], folder: Path, ca: Path | None, transport: Transport, read_secret: Callable[[str], str]
+) -> Connector:
+    def with_secrets(text: str) -> str:
+        return _SECRET.sub(lambda found: read_secret(found[1]), text)
+
+    headers = {name: with_secrets(value) for name, value in entry.get("headers", {}).items()}
+    match entry["protocol"]:
+        case "opendsr":
+            return OpenDsrConnector(
+                entry["url"],
+                entry["domain"],
+                transport,
+                headers=headers,
+                authorities=load_authorities(ca.read_bytes()) if ca else None,
+                regulation=entry.get("regulation"),
+            )
+        case "ddrf":
+            return DdrfConnector(
+                entry["url"],
+                transport,
+                issuer=entry.get("issuer", ""),
+                private_key=read_secret(entry["key"]) if "key" in entry else None,
+                headers=headers,
+            )
+        case _:
+            from sinks.recipients.documents import document_connector
+
+            named = entry["document"]
+            document = folder / named if "/" in named else named
+            secrets = {name: read_secret(secret) for name, secret in entry.get("secrets", {}).items()}
+            return document_connector(document, entry.get("settings", {}), secrets, transport)

@@ -1,0 +1,269 @@
+"""OpenDSR 2.0 towards a recipient: we are the controller, it is the processor (sections of its specification.md).
+
+What a processor says counts by its signature over the raw bytes, by a certificate that an authority issued for its
+domain. Unsigned or wrongly signed words are never taken for anything but a reason to ask again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import orjson
+from cryptography import x509
+
+from processors.erasure_commands import Answer, Command, Grade
+from sinks.recipients.connector import CallbackRefused
+from sinks.recipients.identifiers import known_there
+from sinks.recipients.opendsr_signatures import SignatureError, trusted_certificate, verify
+from sinks.recipients.transport import Reply, TransientError, Transport, TransportError
+
+API_VERSION = "2.0"
+REGULATIONS = ("gdpr", "ccpa")
+DISCOVERY_SECONDS = 86_400.0
+# How soon it is asked how it stands: a tenth of what it expects to take, within these bounds.
+SOONEST_CHECK, LATEST_CHECK = 5.0, 86_400.0
+DOMAIN, SIGNATURE = "x-opendsr-processor-domain", "x-opendsr-signature"
+
+
+class OpenDsrConnector:
+    """One processor. `url`: base URL with the major version; `domain`: what its certificate must name; `authorities`:
+    those to trust, None for the system's; `regulation`: instead of the request's own."""
+
+    protocol = "opendsr"
+
+    def __init__(
+        self,
+        url: str,
+        domain: str,
+        transport: Transport,
+        *,
+        headers: Mapping[str, str] | None = None,
+        authorities: Sequence[x509.Certificate] | None = None,
+        regulation: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._domain = domain
+        self._transport = transport
+        self._headers = {"Accept": "application/json", **(headers or {})}
+        self._authorities = authorities
+        self._regulation = regulation
+        self._clock = clock
+        self._discovered: tuple[float, list[tuple[str, str]], str] | None = None
+        self._certificate: x509.Certificate | None = None
+
+    async def dispatch(self, command: Command) -> Answer:
+        """Section 7. A processor that knows the id already is asked how it stands instead."""
+        try:
+            supported, _ = await self._discovery()
+            identities = known_there(command.identities, supported)
+            if not identities:
+                return _unsupported(supported)
+            reply = await self._transport.request(
+                "POST",
+                f"{self._url}/requests",
+                headers={**self._headers, "Content-Type": "application/json"},
+                body=orjson.dumps(self._request(command, identities)),
+            )
+            if reply.status == 201:
+                return await self._accepted(command, reply)
+            if reply.status in (400, 409) and (known := await self._asked(command)) is not None:
+                # It refuses a repetition: the first one may have come through.
+                return known
+            self._discovered = None
+            return _refused(reply)
+        except (TransportError, SignatureError, _UnusableError) as error:
+            return _again(error)
+
+    async def check(self, command: Command, reference: str) -> Answer:
+        """Section 8."""
+        try:
+            answer = await self._asked(command)
+        except (TransportError, SignatureError, _UnusableError) as error:
+            return _again(error)
+        # It has forgotten: the same command, under the same id.
+        return await self.dispatch(command) if answer is None else answer
+
+    async def callback(self, headers: Mapping[str, str], body: bytes, callback_url: str) -> tuple[UUID, Answer]:
+        """Sections 8.6 to 8.8."""
+        given = {name.lower(): value for name, value in headers.items()}
+        if given.get(DOMAIN, "").lower() != self._domain.lower():
+            raise CallbackRefused(403, "another processor's domain")
+        try:
+            await self._verify(given, body)
+        except SignatureError as error:
+            raise CallbackRefused(403, str(error)) from None
+        except TransportError:
+            raise CallbackRefused(503, "the processor's certificate cannot be had just now") from None
+        try:
+            said = _object(body)
+            key = UUID(said["subject_request_id"])
+            url = said["status_callback_url"]
+        except (_UnusableError, KeyError, ValueError, TypeError, AttributeError):
+            raise CallbackRefused(400, "not a status callback") from None
+        if url != callback_url:
+            raise CallbackRefused(403, "its status_callback_url is not where it was sent")
+        return key, self._status(said, body)
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    def _request(self, command: Command, identities: list[dict[str, str]]) -> dict[str, Any]:
+        regulation = self._regulation or command.regulation
+        request: dict[str, Any] = {
+            # The specification knows two; PIPL's erasure (article 47) is nearest to the GDPR's.
+            "regulation": regulation if regulation in REGULATIONS else "gdpr",
+            "subject_request_id": str(command.idempotency_key),
+            "subject_request_type": "erasure",
+            "submitted_time": _time(command.submitted_at),
+            "subject_identities": identities,
+            "api_version": API_VERSION,
+        }
+        if command.callback_url:
+            request["status_callback_urls"] = [command.callback_url]
+        return request
+
+    async def _accepted(self, command: Command, reply: Reply) -> Answer:
+        """Section 7.4. What is echoed of the request (`encoded_request`) is neither kept nor shown."""
+        await self._verify(reply.headers, reply.body)
+        said = _object(reply.body)
+        if said.get("subject_request_id") != str(command.idempotency_key):
+            raise _UnusableError("its acceptance is of another request")
+        return Answer(
+            "acknowledged",
+            Grade.acknowledged,
+            detail="accepted, signed",
+            reference=str(command.idempotency_key),
+            evidence=hashlib.sha256(reply.body).hexdigest(),
+            check_after=self._check_after(said),
+        )
+
+    async def _asked(self, command: Command) -> Answer | None:
+        """How the command stands there; None: it is not known there."""
+        url = f"{self._url}/requests/{command.idempotency_key}"
+        reply = await self._transport.request("GET", url, headers=self._headers)
+        if reply.status == 404:
+            return None
+        if reply.status != 200:
+            return _refused(reply) if reply.status in (401, 403) else None
+        await self._verify(reply.headers, reply.body)
+        said = _object(reply.body)
+        if said.get("subject_request_id") != str(command.idempotency_key):
+            raise _UnusableError("its status is of another request")
+        return self._status(said, reply.body)
+
+    def _status(self, said: Mapping[str, Any], body: bytes) -> Answer:
+        """What a verified status means (section 8.3)."""
+        evidence = hashlib.sha256(body).hexdigest()
+        status = said.get("request_status")
+        reference = str(said.get("subject_request_id", ""))
+        if status == "completed":
+            return Answer("completed", Grade.signed, "completed, signed", reference=reference, evidence=evidence)
+        if status in ("pending", "in_progress"):
+            after = self._check_after(said)
+            return Answer("acknowledged", Grade.acknowledged, status, "", reference, evidence, check_after=after)
+        if status == "cancelled":
+            # We never cancel what has been dispatched, so it was not done.
+            ground = "the processor says that the request was cancelled"
+            return Answer("failed", detail="cancelled, signed", ground=ground, evidence=evidence)
+        return Answer("retry", detail="a status that OpenDSR does not know")
+
+    def _check_after(self, said: Mapping[str, Any]) -> float:
+        try:
+            expected = datetime.fromisoformat(said["expected_completion_time"]).timestamp()
+        except (KeyError, ValueError, TypeError):
+            return 3600.0
+        return min(max((expected - self._clock()) / 10, SOONEST_CHECK), LATEST_CHECK)
+
+    async def _verify(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Raises `SignatureError`, and `TransportError` where the certificate cannot be had."""
+        domain, signature = headers.get(DOMAIN, ""), headers.get(SIGNATURE, "")
+        if domain.lower() != self._domain.lower():
+            raise SignatureError("not said by the processor's domain")
+        if not signature:
+            raise SignatureError("not signed")
+        if self._certificate is not None:
+            try:
+                verify(body, signature, self._certificate)
+                return
+            except SignatureError:
+                # Perhaps it has a new certificate.
+                self._certificate = None
+        certificate = await self._fetch_certificate()
+        verify(body, signature, certificate)
+        self._certificate = certificate
+
+    async def _fetch_certificate(self) -> x509.Certificate:
+        try:
+            _, url = await self._discovery()
+        except _UnusableError as error:
+            raise SignatureError(str(error)) from None
+        reply = await self._transport.request("GET", url)
+        if reply.status != 200:
+            raise TransientError(f"the processor's certificate: HTTP {reply.status}")
+        return trusted_certificate(
+            reply.body, self._domain, self._authorities, datetime.fromtimestamp(self._clock(), UTC)
+        )
+
+    async def _discovery(self) -> tuple[list[tuple[str, str]], str]:
+        """Section 6: what identifies a person there, and where the certificate is. Asked again after a day."""
+        if self._discovered is not None and self._clock() - self._discovered[0] < DISCOVERY_SECONDS:
+            return self._discovered[1], self._discovered[2]
+        reply = await self._transport.request("GET", f"{self._url}/discovery", headers=self._headers)
+        if reply.status != 200:
+            raise _UnusableError(f"discovery: HTTP {reply.status}")
+        said = _object(reply.body)
+        try:
+            supported = [(one["identity_type"], one["identity_format"]) for one in said["supported_identities"]]
+            if "erasure" not in said["supported_subject_request_types"]:
+                raise _UnusableError("the processor does not take erasures")
+            certificate = str(said["processor_certificate"])
+        except (KeyError, TypeError):
+            raise _UnusableError("discovery: not what the specification says") from None
+        if (urlsplit(certificate).hostname or "").lower() != self._domain.lower():
+            raise _UnusableError("its certificate is not kept on its own domain")
+        self._discovered = self._clock(), supported, certificate
+        return supported, certificate
+
+
+class _UnusableError(Exception):
+    """An answer that does not say what it must."""
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        said = orjson.loads(body)
+    except ValueError:
+        raise _UnusableError("an answer that is not JSON") from None
+    if not isinstance(said, dict):
+        raise _UnusableError("an answer that is no JSON object")
+    return said
+
+
+def _unsupported(supported: Sequence[tuple[str, str]]) -> Answer:
+    kinds = ", ".join(sorted({kind for kind, _ in supported})) or "nothing"
+    return Answer("unsupported", detail=f"knows the person by none of: {kinds}")
+
+
+def _refused(reply: Reply) -> Answer:
+    """Section 7.6. The text of the error may quote what was sent, so only its code is told."""
+    evidence = hashlib.sha256(reply.body).hexdigest()
+    if reply.status in (401, 403, 404, 408):
+        # Mended on one side or the other; until then it is asked again.
+        return Answer("retry", detail=f"HTTP {reply.status}", evidence=evidence)
+    return Answer("failed", detail=f"refused: HTTP {reply.status}", evidence=evidence)
+
+
+def _again(error: Exception) -> Answer:
+    after = error.retry_after if isinstance(error, TransientError) else None
+    return Answer("retry", detail=str(error), retry_after=after)
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
