@@ -179,6 +179,11 @@ class View:
         known = bisect_right(entries, self.at, key=_effective_at)
         return entries[known - 1] if known else None
 
+    def unpledged_successors(self) -> list[str]:
+        """The ids of successors that have not pledged to stay bound by the policy."""
+        known = (self.recipient(name) for name in self._entries)
+        return sorted(entry.id for entry in known if entry and entry.kind == "successor" and not entry.pledge)
+
     def clause(self, rule: str) -> str:
         """The clause that a rule cites, whether or not a policy is in force."""
         return STANDARD_RULES[rule] if self.policy is None else self.policy.clause(rule)
