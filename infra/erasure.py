@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -14,7 +13,7 @@ from processors.erasure import DAY, Request, Terms, to_record
 from processors.erasure_certificate import ErasedPlace, certificate, sign
 from processors.knowledge import Knowledge
 from sinks.clickhouse.client import connect
-from sinks.clickhouse.erasable import PLACES
+from sinks.clickhouse.erasable import purged_places
 from sinks.recipients.configuration import Connectors, load_connectors
 from streams.erasure_routes import Routes
 from streams.identities import load_private_key
@@ -53,9 +52,9 @@ def erasures(
         connect(settings.clickhouse()),
         routes,
         load_private_key(settings.controller_private_key()),
-        (*PLACES, "identities"),
+        (*purged_places(), "identities"),
         terms,
-        certifier(settings, knowledge),
+        certifier(settings),
         lambda: public_url(settings, connectors),
         registry,
     )
@@ -66,7 +65,7 @@ def erasures(
         Purging(kafka, connect(settings.clickhouse()), registry),
         routes,
         CallbackSender(signer, allow_private=connectors.allow_private),
-        Births(kafka, connect(settings.clickhouse()), knowledge, registry),
+        Births(kafka, connect(settings.clickhouse()), lambda: reference.knowledge, registry),
         registry,
     )
 
@@ -96,7 +95,7 @@ def terms_of(knowledge: Knowledge, term_days: float | None = None) -> Terms:
     return Terms(response=response, margin=min(DAY, response // 10), longest_backoff=max(2000, response // 50))
 
 
-def certifier(settings: Settings, knowledge: object) -> Certify:
+def certifier(settings: Settings) -> Certify:
     """What makes and signs certificates. Raises `SettingsError`."""
     key = load_pem_private_key(settings.certificate_key(), password=None)
 
@@ -108,7 +107,3 @@ def certifier(settings: Settings, knowledge: object) -> Certify:
         return sign(certificate(record, places, settings.opendsr_domain, ended.ended_at), key)  # type: ignore[arg-type]
 
     return certify
-
-
-__all__: Sequence[str] = ("connectors_of", "erasures", "public_url", "terms_of")
-_ = Path

@@ -10,14 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from processors.consent import timeline
+from processors.erasure import due
+from processors.erasure_steps import take_step
+from processors.erasure_targets import enumerate_targets, take_answer
 from processors.judge import Judge
 from processors.revising import judge_again
 from streams.topics import (
     CONSENT,
     DEAD_LETTERS,
     ERASED_SUBJECTS,
+    ERASURE_COMMANDS,
+    ERASURE_RECEIPTS,
     ERASURE_REQUESTS,
     ERASURE_STATE,
+    IDENTITIES,
     LINEAGE,
     POLICIES,
     RECIPIENTS,
@@ -83,6 +89,15 @@ JOBS: dict[str, Job] = {
             through=(timeline, judge_again),
             writes=(LINEAGE, VIOLATIONS),
             guarantee="at least once, idempotent: only what would be judged otherwise is written, by one worker",
+        ),
+        # streams/workflows/
+        Job(
+            "erasures",
+            reads=(ERASURE_REQUESTS, ERASURE_RECEIPTS),
+            follows=(POLICIES, RECIPIENTS, ERASURE_STATE, IDENTITIES),
+            through=(take_step, enumerate_targets, take_answer, due),
+            writes=(ERASURE_STATE, ERASURE_REQUESTS, ERASURE_COMMANDS, ERASED_SUBJECTS, IDENTITIES),
+            guarantee="level-triggered: each change in one Kafka transaction; calls carry idempotency keys; one worker",
         ),
         # streams/projector.py, projections.py
         Job(

@@ -19,7 +19,7 @@ from infra.settings import Settings
 
 log = logging.getLogger("lineage.worker")
 
-JOBS = ("tagger", "loader", "links", "revisions", "requests")
+JOBS = ("tagger", "loader", "links", "revisions", "erasures", "requests")
 
 
 class _Job(Protocol):
@@ -31,6 +31,7 @@ class _Job(Protocol):
 @click.option("--instance", default="0", show_default=True, help="Its name among the job's workers; must be unique.")
 @click.option("--poison-ratio", type=click.FloatRange(0, 1), help="tagger: stop when more of a batch cannot be taken.")
 @click.option("--batch-size", type=click.IntRange(1), help="Messages in a batch at most.")
+@click.option("--term-days", type=click.FloatRange(0, min_open=True), help="erasures: instead of the policy's term.")
 @click.option("--ready-file", type=click.Path(path_type=Path), hidden=True)
 @located
 def worker(
@@ -38,6 +39,7 @@ def worker(
     instance: str,
     poison_ratio: float | None,
     batch_size: int | None,
+    term_days: float | None,
     ready_file: Path | None,
     settings: Settings,
 ) -> None:
@@ -70,6 +72,10 @@ def worker(
         if job != "tagger":
             raise click.UsageError("--poison-ratio is for the tagger: the other jobs read what it wrote")
         given["poison_ratio"] = poison_ratio
+    if term_days is not None:
+        if job != "erasures":
+            raise click.UsageError("--term-days is for the job erasures")
+        given["term_days"] = term_days
     try:
         _job(job, settings, given).run(stop, ready)
     except Exception as error:
@@ -88,6 +94,11 @@ def _job(job: str, settings: Settings, given: dict[str, Any]) -> _Job:
         from streams.tagger import Tagger
 
         return Tagger(kafka, **given)
+    if job == "erasures":
+        from infra.erasure import erasures
+
+        given.pop("instance")
+        return erasures(settings, kafka, **given)
     from sinks.clickhouse.client import connect
 
     client = connect(settings.clickhouse())

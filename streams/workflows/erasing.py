@@ -155,6 +155,7 @@ class Erasing:
         self.store = ErasureStore(kafka, GROUP, registry)
         self._steps = Serializer("ErasureRequested", registry)
         self._ledger = Serializer("SubjectErased", registry)
+        self._ledger = Serializer("SubjectErased", registry)
         self._admin = kafka.admin()
         # Of each partition of `lineage`, up to where it has been looked through for later disclosures.
         self._scanned: dict[int, int] = {}
@@ -245,6 +246,10 @@ class Erasing:
             # From now on a row of this subject is a survivor, and a rebuild of the table leaves out its marker too.
             entry = self._ledger.encode({"erased_at": request.erased_at, "purged_at": now})
             self._records.append(Record(ERASED_SUBJECTS, request.subject.bytes, entry))
+        assert request.subject is not None
+        # From now on no rebuild takes a row of the subject any more.
+        gone = self._ledger.encode({"erased_at": request.erased_at, "purged_at": now})
+        self._records.append(Record(ERASED_SUBJECTS, request.subject.bytes, gone))
         rows = {**one.rows, "identities": len(one.sealed)}
         ended = end(purged(request, rows, now, self._terms), now)
         self.store.put(replace(ended, certificate=self._certify(request, ended, rows)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from threading import Event
 from typing import Any, Protocol
 from uuid import UUID
@@ -40,9 +40,11 @@ BIRTHS_SECONDS = 60.0
 class Births(Protocol):
     """Requests that nobody has to ask for."""
 
-    def born(self, now: int) -> Sequence[Step]:
-        """Steps of requests that are due now and not open yet. Blocks."""
+    def run_due(self, now: int) -> int:
+        """Tells the topic `erasure-requests` of whoever is due at `now` (ms); gives how many. Blocks."""
         ...
+
+    def close(self) -> None: ...
 
 
 # Sends a callback: request, callback, status → whether it was taken.
@@ -72,7 +74,6 @@ class Erasures:
         self._results = Came()
         self._tasks: set[asyncio.Task[None]] = set()
         self._purge: asyncio.Task[None] | None = None
-        self._births_at = 0.0
 
     def run(self, stop: Event, ready: Callable[[], None] = lambda: None) -> None:
         """Works until `stop` is set. Raises `KafkaException` (a second worker was started, among others),
@@ -91,13 +92,14 @@ class Erasures:
     async def _work(self, waiting: asyncio.Queue[Any]) -> None:
         self._woken = asyncio.Event()
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
+        if self._births is not None:
+            self._start(self._look_for_births(self._births))
         try:
             while True:
                 events = await self._next(waiting)
                 came, self._results = self._results, Came()
                 for event in events:
                     self._take(event, came)
-                await self._be_born(came)
                 wanted = await asyncio.to_thread(self._erasing.turn, came)
                 for event in events:
                     event.ack()
@@ -123,7 +125,7 @@ class Erasures:
             for task in pending:
                 task.cancel()
         self._woken.clear()
-        events = []
+        events: list[Any] = []
         while len(events) < MOST_EVENTS and not waiting.empty():
             events.append(waiting.get_nowait())
         return events
@@ -139,12 +141,6 @@ class Erasures:
         except (DecodeError, ValueError, TypeError) as error:
             # The tagger writes what it cannot read of requests to the dead letters; it reads the same topic.
             log.error("%s/%s/%s is passed over: %s", message.topic, message.partition, message.offset, error)
-
-    async def _be_born(self, came: Came) -> None:
-        if self._births is None or time.monotonic() < self._births_at:
-            return
-        came.steps += await asyncio.to_thread(self._births.born, self._erasing.now())
-        self._births_at = time.monotonic() + BIRTHS_SECONDS
 
     # Beside the turns
 
@@ -167,6 +163,11 @@ class Erasures:
         done = await asyncio.to_thread(self._purging.purge)
         self._results.purged += done
         self._woken.set()
+
+    async def _look_for_births(self, births: Births) -> None:
+        while True:
+            await asyncio.to_thread(births.run_due, self._erasing.now())
+            await asyncio.sleep(BIRTHS_SECONDS)
 
     async def _call(self, call: Call) -> None:
         command = call.command
