@@ -44,15 +44,17 @@ def callbacks_router(
     """
     router = APIRouter()
 
-    async def callback(request: Request, request_id: UUID, target: str) -> Response:
-        outcome, response = await _receive(request, request_id, target)
+    async def callback(request: Request, request_id: str, target: str) -> Response:
+        found = _uuid(request_id)
+        receiver = receiver_of(target)
+        if found is None or receiver is None:
+            outcome, response = "unknown", _said(404, "no such command")
+        else:
+            outcome, response = await _receive(request, found, target, receiver)
         count(outcome)
         return response
 
-    async def _receive(request: Request, request_id: UUID, target: str) -> tuple[str, Response]:
-        receiver = receiver_of(target)
-        if receiver is None:
-            return "unknown", _said(404, "no such command")
+    async def _receive(request: Request, request_id: UUID, target: str, receiver: Connector) -> tuple[str, Response]:
         try:
             body = await read_body(request)
             url = callback_url(public_url(), request_id, target)
@@ -90,6 +92,13 @@ def _tell(intake: ErasureIntake, request_id: UUID, target: str, key: UUID, answe
         source="opendsr",
         idempotency_key=key,
     )
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _is_of(key: UUID, request_id: UUID, target: str) -> bool:
