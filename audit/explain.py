@@ -12,7 +12,7 @@ from uuid import UUID
 
 from clickhouse_driver import Client
 
-from audit.facts import consents_of_rows, erased_before, erasures_of_rows, event_of_row, ms
+from audit.facts import consents_of_rows, erasures_of_rows, event_of_row, ms
 from audit.subject import events_for_json
 from processors.case import DAY_MS, Retention
 from processors.explaining import DecidingFact, Explanation, explain, revealed_by, unnamed
@@ -55,7 +55,7 @@ def explain_event(
         None if row["collected_at"] is None else ms(row["collected_at"]),
         knowledge,
         consents_of_rows(rows),
-        erased_before(row, erasures_of_rows(rows)),
+        erasures_of_rows(rows),
     )
     titles = _titles(explained, policies, recipients)
     decision = explained.decision
@@ -200,6 +200,11 @@ def _differences(answer: Record, recomputed: Record, agrees: bool, revisions: in
 
 
 def _without_verdict(row: Record) -> str:
+    if row["activity"] == "erase" and not row["request_id"].int:
+        return (
+            f"{'event':<10} an erasure of this person was completed on {iso(ms(row['occurred_at']))}, under another "
+            "subject, of which nothing is left. What happens after it is a violation until they accept the policy anew"
+        )
     if row["activity"] == "erase":
         return f"{'event':<10} the person's erasure was {row['erasure_phase']} on {iso(ms(row['occurred_at']))}"
     [fact] = consents_of_rows([row])

@@ -53,20 +53,8 @@ def consents_of_rows(rows: Iterable[Row]) -> list[ConsentFact]:
 
 
 def erasures_of_rows(rows: Iterable[Row]) -> list[int]:
-    """When erasures of the person completed, ms."""
+    """When erasures of the person completed, ms: under another subject, before this one was theirs."""
     return [ms(r["occurred_at"]) for r in rows if r["activity"] == "erase" and r["erasure_phase"] == "completed"]
-
-
-def erased_before(row: Row, erased_at: Iterable[int]) -> list[int]:
-    """The erasures that count for an event.
-
-    An erasure takes the rows of the subject with it, the fact of the erasure too. What comes later of that person
-    stands under a new subject, and that it was suppressed is then known from its own record only.
-    """
-    known = list(erased_at)
-    if not known and any(finding.endswith(" suppressed") for finding in row["findings"]):
-        return [ms(row["occurred_at"])]
-    return known
 
 
 def ms(moment: datetime) -> int:

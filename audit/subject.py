@@ -12,7 +12,7 @@ from uuid import UUID
 
 from clickhouse_driver import Client
 
-from audit.facts import consents_of_rows, erased_before, erasures_of_rows, event_of_row, ms
+from audit.facts import consents_of_rows, erasures_of_rows, event_of_row, ms
 from processors.consent import ConsentFact
 from processors.decide import consider
 from processors.explaining import deciding_facts
@@ -69,7 +69,7 @@ def _deciding_consents(
     at = ms(row["occurred_at"])
     case = consider(event_of_row(row), knowledge.view(knowledge.epoch(at)))
     known = [fact for fact in consents if fact.occurred_at <= at]
-    erased = [time for time in erased_before(row, erased_at) if time <= at]
+    erased = [time for time in erased_at if time <= at]
     return [one.fact.event_id for one in deciding_facts(case, known, erased) if one.fact.event_id is not None]
 
 
@@ -84,7 +84,8 @@ def _for_json(event: Mapping[str, Any], hops: Mapping[str, int]) -> dict[str, An
         shown[name] = None if shown[name] == "none" else shown[name]
     if event["activity"] in ("consent", "erase"):
         shown["verdict"] = shown["legal_basis"] = None
-    if event["activity"] != "erase":
+    # An erasure of the past tells no request: it was made under another subject.
+    if event["activity"] != "erase" or not event["request_id"].int:
         shown["request_id"] = None
     return shown
 

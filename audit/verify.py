@@ -7,7 +7,7 @@ answer for each event. Never imports `processors`, and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -20,6 +20,14 @@ Record = tuple[int, bytes, str, Mapping[str, Any]]
 PROGRESS_EVERY = 5_000
 
 
+class Ledger(Protocol):
+    """Erased subjects; `purged`: those of whom the controller has counted that no row was left."""
+
+    @property
+    def purged(self) -> Collection[bytes]: ...
+    def __contains__(self, subject: bytes) -> bool: ...
+
+
 class Log(Protocol):
     """The log up to its `ends` (partition → offset). Every iterator starts from the beginning of the partition."""
 
@@ -27,7 +35,7 @@ class Log(Protocol):
 
     def facts(self, partition: int) -> Iterable[Record]: ...
     def events(self, partition: int) -> Iterable[Record]: ...
-    def suppressions(self) -> Mapping[bytes, Iterable[int]]: ...
+    def erased(self) -> Ledger: ...
     def ends_now(self) -> dict[int, int]: ...
 
 
@@ -51,10 +59,12 @@ class Table(Protocol):
 
     def that_count(self, partition: int, end: int) -> Iterable[Stored]: ...
     def beyond(self, ends: Mapping[int, int]) -> Iterable[Stored]: ...
+    def of_subjects(self, subjects: Collection[bytes]) -> Iterable[Stored]: ...
 
 
 class Difference(NamedTuple):
-    """`reason`: verdict, clauses or legal_basis (the first that differs), missing_in_table, or not_in_log."""
+    """`reason`: verdict, clauses or legal_basis (the first that differs), missing_in_table, not_in_log, or
+    survived_erasure."""
 
     event_id: UUID
     reason: str
@@ -82,7 +92,8 @@ class Verification:
 class _Person:
     consents: dict[bytes, Mapping[str, Any]] = field(default_factory=dict)
     erased: list[Mapping[str, Any]] = field(default_factory=list)
-    purged: bool = False
+    # The link to the person was dropped: the rows are gone, or about to go.
+    leaves: bool = False
 
 
 class _Recomputed(NamedTuple):
@@ -101,12 +112,15 @@ def verify(
     `progress` is told now and then how many events have been judged. Raises what the log and the table raise.
     """
     found = Verification()
-    suppressed = log.suppressions()
+    # Before the table is asked: a row of these is a survivor, whatever is purged meanwhile.
+    purged = log.erased().purged
+    for stored in table.of_subjects(purged):
+        found.differences.append(_survived(stored, found))
     judged = 0
     # Millions of events have some hundred different answers: each is kept once.
     same: dict[Answer, Answer] = {}
     for partition, end in log.ends.items():
-        people = _people(log.facts(partition), suppressed)
+        people = _people(log.facts(partition))
         answers: dict[bytes, _Recomputed] = {}
         for record in log.events(partition):
             _judge(record, people, reference, answers, same)
@@ -115,10 +129,13 @@ def verify(
                 progress(judged)
         found.checked += len(answers)
         for stored in table.that_count(partition, end):
-            found.differences += _compared(stored, answers.pop(stored.subject + stored.event_id, None), found)
-        found.differences += _missing(answers, people)
+            if stored.subject not in purged and not people.get(stored.subject, NOBODY).leaves:
+                found.differences += _compared(stored, answers.pop(stored.subject + stored.event_id, None), found)
+        if answers:
+            found.differences += _missing(answers, log.erased())
     for stored in _beyond(log, table):
-        found.differences += _compared(stored, None, found)
+        if stored.subject not in purged:
+            found.differences += _compared(stored, None, found)
     return found
 
 
@@ -132,23 +149,22 @@ def _beyond(log: Log, table: Table) -> Iterator[Stored]:
                 yield stored
 
 
-def _people(facts: Iterable[Record], suppressed: Mapping[bytes, Iterable[int]]) -> dict[bytes, _Person]:
-    people = {
-        subject: _Person(erased=[{"occurred_at": moment} for moment in moments])
-        for subject, moments in suppressed.items()
-    }
+def _people(facts: Iterable[Record]) -> dict[bytes, _Person]:
+    people: dict[bytes, _Person] = {}
     for _, subject, name, fields in facts:
         person = people.setdefault(subject, _Person())
         if name == "ConsentRecorded":
             # Facts with one id are one fact, and the first one is it.
             person.consents.setdefault(fields["event_id"], fields)
         elif fields["phase"] == "completed":
+            # Without a request it is an erasure of the past, told to the subject that the person has since then.
             person.erased.append(fields)
-            person.purged = True
+            person.leaves |= fields["request_id"] != NO_REQUEST
     return people
 
 
 NOBODY = _Person()
+NO_REQUEST = bytes(16)
 
 
 def _judge(
@@ -164,6 +180,8 @@ def _judge(
     if known is not None and (known.revision, known.offset) > (fields["revision"], offset):
         return
     person = people.get(subject, NOBODY)
+    if person.leaves:
+        return
     answer = judge(fields, reference, person.consents.values(), person.erased)
     answers[key] = _Recomputed(fields["revision"], offset, same.setdefault(answer, answer))
 
@@ -180,9 +198,16 @@ def _compared(stored: Stored, recomputed: _Recomputed | None, found: Verificatio
         yield Difference(event_id, reason, told, recomputed.answer)
 
 
-def _missing(answers: Mapping[bytes, _Recomputed], people: Mapping[bytes, _Person]) -> Iterator[Difference]:
-    """What nothing in the table answered to; an erased person's rows are gone, and rightly so."""
+def _survived(stored: Stored, found: Verification) -> Difference:
+    found.checked += 1
+    told = Answer(stored.verdict, stored.clauses, stored.legal_basis)
+    return Difference(UUID(bytes=stored.event_id), "survived_erasure", told, None)
+
+
+def _missing(answers: Mapping[bytes, _Recomputed], erased: Ledger) -> Iterator[Difference]:
+    """What nothing in the table answered to. Whoever was erased behind the end of the log as it was read may have been
+    purged by now; their rows are gone rightly."""
     for key, recomputed in answers.items():
         subject, event_id = key[:16], key[16:]
-        if not people.get(subject, NOBODY).purged:
+        if subject not in erased:
             yield Difference(UUID(bytes=event_id), "missing_in_table", None, recomputed.answer)

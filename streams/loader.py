@@ -5,6 +5,9 @@ month, with a token made of its coordinates → commit *end + 1*. A loader that 
 rows by their Kafka coordinates and inserts what is missing. The token alone would not do: a kill between ClickHouse's
 record of a token and the rename of its part makes the retry a silent loss (docs/adr/0003-loading-exactly-once.md).
 
+Records of an erased subject are left out (streams/erased_subjects.py), so that neither a restart nor a rebuild of the
+table from the log brings anybody back.
+
 A fact that comes behind events it governs is late: the loader asks for their revision once all of it is in the table,
 and before it commits, so that no request is lost (docs/late-facts.md).
 """
@@ -27,6 +30,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from processors.coded import CodedRows
 from sinks.clickhouse.late_facts import Fact
 from streams.columnar import BatchDecoder
+from streams.erased_subjects import ErasedSubjects
 from streams.group import GroupReader, Position
 from streams.kafka import Kafka
 from streams.serdes import Registry, SchemaBook, Serializer
@@ -62,6 +66,10 @@ class LineageTable(Protocol):
 
     def facts(self, rows: CodedRows) -> Sequence[Fact]:
         """The facts among rows that verdicts depend on."""
+        ...
+
+    def erased(self, rows: CodedRows) -> Sequence[bytes]:
+        """The subjects (16 bytes) whose erasure is complete by a marker among rows."""
         ...
 
     def recorded_facts(self, ranges: Sequence[tuple[int, int, int]]) -> Sequence[Fact]:
@@ -132,6 +140,7 @@ class Loader:
         self._monotonic = monotonic
         self._decoder = BatchDecoder(SchemaBook(registry))
         self._requests = Serializer("RevisionRequested", registry)
+        self._erased = ErasedSubjects(kafka, registry)
         self._committed: dict[Position, int] = {}
         self.loaded = 0
 
@@ -163,7 +172,7 @@ class Loader:
     def _load(self, messages: Sequence[Message]) -> None:
         partitions = np.array([m.partition() for m in messages], np.int64)
         offsets = np.array([m.offset() for m in messages], np.int64)
-        rows = self._decode(messages, partitions, offsets)
+        rows = self._kept(self._decode(messages, partitions, offsets), messages)
         intents = [Intent.of(int(p), offsets[partitions == p]) for p in np.unique(partitions)]
         self._commit([TopicPartition(LINEAGE, i.partition, i.start, i.metadata()) for i in intents])
         announced = self._monotonic()
@@ -204,8 +213,15 @@ class Loader:
         self._decoder.forget()
         return rows
 
+    def _kept(self, rows: CodedRows, messages: Sequence[Message]) -> CodedRows:
+        """The rows without those that an erasure forbids; whose it is may stand among them."""
+        self._erased.add(self._table.erased(rows))
+        return self._erased.kept(rows, [m.key() for m in messages]) if len(self._erased) else rows
+
     def _request_revisions(self, facts: Sequence[Fact]) -> None:
         """Returns when Kafka has the requests. Asked for again after a crash, which does no harm."""
+        # Whoever is about to be purged is not judged again: the erasure itself is a late fact for what came meanwhile.
+        facts = [fact for fact in facts if fact.subject not in self._erased]
         failed: list[str] = []
 
         def delivered(error: KafkaError | None, _message: Message) -> None:
@@ -225,19 +241,20 @@ class Loader:
     def _assigned(self, partitions: list[TopicPartition]) -> None:
         self._committed = {(tp.topic, tp.partition): tp.offset for tp in partitions if tp.offset >= 0}
         intents = [intent for intent in map(Intent.parse, partitions) if intent is not None]
-        if not intents:
-            return
         self._consumer.pause(partitions)
         for intent in intents:
             self._settle(intent)
-        self._request_revisions(self._table.recorded_facts([(i.partition, i.start, i.end) for i in intents]))
-        self._commit([TopicPartition(LINEAGE, i.partition, i.end + 1) for i in intents])
+        self._erased.read([tp.partition for tp in partitions])
+        if intents:
+            self._request_revisions(self._table.recorded_facts([(i.partition, i.start, i.end) for i in intents]))
+            self._commit([TopicPartition(LINEAGE, i.partition, i.end + 1) for i in intents])
         for intent in intents:
             self._consumer.seek(TopicPartition(LINEAGE, intent.partition, intent.end + 1))
         self._consumer.resume(partitions)
 
     def _settle(self, intent: Intent) -> None:
-        """Brings the rows of an intent that nobody has confirmed to be in the table once each."""
+        """Brings the rows of an intent that nobody has confirmed to be in the table once each, but for those of erased
+        subjects."""
         present = self._table.present(intent.partition, intent.start, intent.end)
         log.info("intent on partition %d: %d of %d rows are there", intent.partition, len(present), intent.n)
         if len(present) == intent.n:
@@ -246,10 +263,18 @@ class Loader:
         offsets = np.fromiter((m.offset() for m in messages), np.int64, len(messages))
         if Intent.of(intent.partition, offsets) != intent:
             raise LostRowsError(f"{LINEAGE}/{intent.partition}: the log no longer holds what {intent} announced")
-        rows = self._decode(messages, np.full(len(messages), intent.partition, np.int64), offsets)
+        everything = self._decode(messages, np.full(len(messages), intent.partition, np.int64), offsets)
         # The first round has the tokens of the first try, so that a predecessor who wakes up late adds nothing. A
         # token that was recorded without its part would drop the rows again: hence the others.
-        for attempt in ("", ":r1", ":r2"):
+        for attempt in ("", ":r1", ":r2", None):
+            # Behind the counting of rows: who was purged before that is in the ledger now, and their rows are no loss.
+            self._erased.read([intent.partition])
+            rows = self._kept(everything, messages)
+            wanted = rows.rows["kafka_offset"]
+            if np.isin(wanted, present).all() and len(np.unique(present)) == len(present):
+                return
+            if attempt is None:
+                break
             for month, block in self._table.by_month(rows):
                 missing = ~np.isin(block.rows["kafka_offset"], present)
                 if missing.all():
@@ -257,9 +282,7 @@ class Loader:
                 elif missing.any():
                     self._table.insert(block.take(missing), f"{_token(intent, month)}:{int(missing.sum())}{attempt}")
             present = self._table.present(intent.partition, intent.start, intent.end)
-            if len(present) == intent.n:
-                return
-        raise LostRowsError(f"{len(present)} of {intent.n} rows of {intent} are in the table after three tries")
+        raise LostRowsError(f"{len(present)} of {len(rows)} rows of {intent} are in the table after three tries")
 
     def _read_again(self, intent: Intent) -> list[Message]:
         consumer = self._kafka.consumer(f"{GROUP}-recovery")

@@ -11,11 +11,12 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streams.erased_subjects import ErasedSubjects
 from streams.kafka import Kafka
 from streams.lag import end_offsets
-from streams.scan import MissingTopicError, scan
+from streams.scan import MissingTopicError
 from streams.serdes import DecodeError, Registry, SchemaBook, decode_body
-from streams.topics import LINEAGE, SUBJECT_STATE
+from streams.topics import LINEAGE
 
 # offset, subject, record type, fields (times in ms, ids in bytes)
 Record = tuple[int, bytes, str, dict[str, Any]]
@@ -41,6 +42,7 @@ class LogReader:
         self._book = SchemaBook(registry)
         self._timeout = timeout
         self._admin = kafka.admin()
+        self._erased = ErasedSubjects(kafka, registry)
         self.ends = self.ends_now()
         if not self.ends:
             raise MissingTopicError(f"Kafka at {kafka.bootstrap} has no topic {LINEAGE}: run `lineage topics apply`")
@@ -62,37 +64,10 @@ class LogReader:
         """Collections and disclosures of a partition, in its order, every revision. Raises `UnreadableError`."""
         return self._records(partition, EVENTS)
 
-    def suppressions(self) -> dict[bytes, list[int]]:
-        """Subjects that were linked anew after an erasure → when erasures of the person were completed (ms).
-
-        Their log does not tell: it begins with the new link. Source: `subject-state`.
-        """
-        erased: dict[bytes, tuple[bytes, list[int]]] = {}
-        for batch in scan(self._kafka, SUBJECT_STATE, self._timeout):
-            for message in batch:
-                erased.pop(message.key(), None)
-                state = self._erased_state(message)
-                if state is not None:
-                    erased[message.key()] = state
-        return dict(erased.values())
-
-    def _erased_state(self, message: Message) -> tuple[bytes, list[int]] | None:
-        value: bytes | None = message.value()
-        if value is None:
-            return None
-        try:
-            writer = self._book.writer(value)
-            if writer.contract.name != "SubjectState":
-                return None
-            body = value[len(writer.header) :]
-            # Nearly everybody was never erased: a link, then an empty array.
-            if body[0] == 0x02 and body[1 + SUBJECT_SIZE] == 0x00 and writer.is_current:
-                return None
-            state = decode_body(writer.contract, body)
-        except (DecodeError, IndexError):
-            # The partition's heartbeat.
-            return None
-        return (state["subject"], state["erased"]) if state["subject"] and state["erased"] else None
+    def erased(self) -> ErasedSubjects:
+        """The ledger of erased subjects, as it is at this moment. Raises what its `read` does."""
+        self._erased.read(self.ends)
+        return self._erased
 
     def _records(self, partition: int, only: frozenset[str]) -> Iterator[Record]:
         for message in self._messages(partition):

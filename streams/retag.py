@@ -21,7 +21,7 @@ from sinks.clickhouse.judged import Scope, facts_of_people, judged_events
 from streams.kafka import Kafka
 from streams.lag import committed_offsets, sweeps_group
 from streams.topics import LINEAGE, POLICIES
-from streams.workflows.rejudging import GROUP, chunks, suppress
+from streams.workflows.rejudging import GROUP, chunks
 
 EXAMPLES = 10
 
@@ -66,7 +66,6 @@ def compare(
         end = ends.get(chunk.partition, 0)
         events = judged_events(client, chunk.scope, chunk.partition, end)
         people = facts_of_people(client, chunk.scope, chunk.partition, end)
-        suppress(people, events)
         judge = Judge(knowledge, states := ConsentStates())
         decided, _ = judge_again(judge, states, events, people)
         pairs, which, counts = np.unique(

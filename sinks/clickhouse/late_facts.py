@@ -78,6 +78,17 @@ def facts_of_rows(rows: CodedRows) -> list[Fact]:
     return [Fact(subject.tobytes(), *numbers) for subject, *numbers in zip(subjects, *columns, strict=True)]
 
 
+def erased_of_rows(rows: CodedRows) -> list[bytes]:
+    """The subjects (16 bytes) whose erasure is complete by a marker among rows. One that names no request tells of a
+    person's earlier erasure, under another subject."""
+    if "erasure_phase" not in rows.shapes.columns:
+        return []
+    completed = (rows.shapes["erasure_phase"] == "completed").fill_null(False).to_numpy()
+    index = np.flatnonzero(completed[rows.codes])
+    index = index[rows.rows["request_id"][index].any(axis=1)]
+    return [subject.tobytes() for subject in rows.rows["subject"][index]]
+
+
 def recorded_facts(client: Client, ranges: Sequence[tuple[int, int, int]]) -> list[Fact]:
     """The facts in the ranges of offsets (partition, start, end; both included). Raises ClickHouseError."""
     if not ranges:

@@ -10,7 +10,7 @@ from clickhouse_driver import Client
 
 from processors.coded import CodedRows
 from sinks.clickhouse.insert import insert_lineage
-from sinks.clickhouse.late_facts import Fact, facts_of_rows, late_facts, recorded_facts
+from sinks.clickhouse.late_facts import Fact, erased_of_rows, facts_of_rows, late_facts, recorded_facts
 from sinks.clickhouse.native import ShapeEncoder
 from sinks.clickhouse.recovery import present_offsets
 from sinks.clickhouse.rows import lineage_rows, split_by_month
@@ -42,6 +42,10 @@ class LineageTable:
     def facts(self, rows: CodedRows) -> list[Fact]:
         """The consents and completed erasures among rows."""
         return facts_of_rows(rows)
+
+    def erased(self, rows: CodedRows) -> list[bytes]:
+        """The subjects (16 bytes) whose erasure is complete by a marker among rows."""
+        return erased_of_rows(rows)
 
     def recorded_facts(self, ranges: Sequence[tuple[int, int, int]]) -> list[Fact]:
         """Those that the table holds in ranges of offsets (partition, start, end; both included)."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from clickhouse_driver import Client
 
+from sinks.clickhouse.client import external_table
 from sinks.clickhouse.errors import sorted_errors
 
 _JUDGED = "activity IN ('collect', 'share', 'transfer', 'publish')"
@@ -21,6 +23,11 @@ LIMIT 1 BY subject, event_id
 _BEYOND = f"""
 SELECT {_COLUMNS} FROM lineage
 WHERE kafka_offset >= transform(toUInt64(kafka_partition), %(partitions)s, %(ends)s, 0) AND {_JUDGED}
+LIMIT 1 BY subject, event_id
+"""
+_OF_SUBJECTS = f"""
+SELECT {_COLUMNS} FROM lineage WHERE subject IN (SELECT subject FROM asked)
+ORDER BY revision DESC, kafka_offset DESC
 LIMIT 1 BY subject, event_id
 """
 _STREAMED = {"max_block_size": 65_536, "max_bytes_before_external_sort": 1 << 30, "max_execution_time": 0}
@@ -50,9 +57,17 @@ class StoredVerdicts:
         """Verdicts that stand where the log (partition → end) has nothing: behind its ends, or in no partition."""
         return self._rows(_BEYOND, {"partitions": [*ends], "ends": [*ends.values()]})
 
-    def _rows(self, sql: str, parameters: Mapping[str, object]) -> Iterator[StoredVerdict]:
+    def of_subjects(self, subjects: Collection[bytes]) -> Iterator[StoredVerdict]:
+        """Every event of these subjects, consents and erasures among them, with the row that counts."""
+        if subjects:
+            asked = external_table("asked", {"subject": "UUID"}, [(UUID(bytes=subject),) for subject in subjects])
+            yield from self._rows(_OF_SUBJECTS, {}, [asked])
+
+    def _rows(
+        self, sql: str, parameters: Mapping[str, object], tables: Sequence[Mapping[str, Any]] = ()
+    ) -> Iterator[StoredVerdict]:
         with sorted_errors():
             for subject, event_id, verdict, clauses, basis in self._client.execute_iter(
-                sql, parameters, settings=_STREAMED
+                sql, parameters, external_tables=list(tables) or None, settings=_STREAMED
             ):
                 yield StoredVerdict(subject.bytes, event_id.bytes, verdict, tuple(clauses), basis)

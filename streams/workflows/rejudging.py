@@ -24,7 +24,6 @@ from processors.revising import decision_tags, judge_again
 from sinks.clickhouse.judged import (
     BEGINNING,
     END_OF_TIME,
-    Facts,
     JudgedEvents,
     Scope,
     facts_of_people,
@@ -164,7 +163,6 @@ class Rejudging:
         if not len(events):
             return 0
         people = facts_of_people(self._client, scope, partition, end)
-        suppress(people, events)
         states = ConsentStates()
         judge = Judge(knowledge, states)
         decided, changed = judge_again(judge, states, events, people)
@@ -197,6 +195,7 @@ class Rejudging:
             yield events.subjects[i].tobytes(), self._serializers[name].encode(record), decision.verdict == "lawful"
 
     def _write(self, records: Iterator[tuple[bytes, bytes, bool]]) -> None:
+        # Somebody among them may have been erased since their events were read: the loader leaves such revisions out.
         producer, written = self._producer, dict[int, int]()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
@@ -234,16 +233,6 @@ class Rejudging:
                 raise Stopped
             time.sleep(POLL_SECONDS)
         return loaded
-
-
-def suppress(people: dict[bytes, Facts], events: JudgedEvents) -> None:
-    """Whoever was seen again after an erasure has no record of it under the new subject but these verdicts: a person
-    that was suppressed at any time was erased before everything under that subject."""
-    suppressed = [any(finding.endswith(" suppressed") for finding in shape["findings"]) for shape in events.shapes]
-    for i in np.flatnonzero(np.array(suppressed, np.bool_)[events.codes]).tolist():
-        person = people.setdefault(events.subjects[i].tobytes(), Facts())
-        if not person.erased:
-            person.erased.append(BEGINNING)
 
 
 def affected(new: Sequence[Policy | Recipient]) -> list[Scope]:

@@ -6,11 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from audit.facts import consent_of_row, erased_before, erasures_of_rows, event_of_row, ms
+from audit.facts import consent_of_row, erasures_of_rows, event_of_row, ms
 from processors.consent import ConsentFact
-from processors.decide import EventFacts, consider, decide
-from processors.explaining import explain
-from processors.knowledge import Knowledge, Policy, Purpose
+from processors.decide import EventFacts
 
 AT = datetime(2026, 3, 1, 8, 0, 0, 7000, tzinfo=UTC)
 AT_MS = 1_772_352_000_007
@@ -62,14 +60,3 @@ def test_a_consent_has_its_own_purpose_and_categories() -> None:
 def test_only_completed_erasures_count() -> None:
     rows = [EMPTY | {"activity": "erase", "erasure_phase": phase} for phase in ("requested", "completed")]
     assert erasures_of_rows(rows) == [AT_MS]
-
-
-def test_an_erasure_that_took_its_own_record_along_is_known_from_the_event() -> None:
-    suppressed = EMPTY | {"findings": ["violation 5 suppressed"], "given_purpose": "p", "given_categories": ["user"]}
-    knowledge = Knowledge([Policy(1, 0, {"p": Purpose("2.1", "policy_acceptance", ("*",))}, ("*",))], [])
-    assert erased_before(suppressed, []) == [AT_MS]
-    assert erased_before(suppressed, [3]) == [3]
-    assert erased_before(EMPTY, []) == []
-    told = explain(event_of_row(suppressed), AT_MS, None, knowledge, [], erased_before(suppressed, []))
-    assert (told.decision.verdict, told.decision.clauses) == ("violation", ("5",))
-    assert told.decision == decide(consider(event_of_row(suppressed), told.case.view), told.state, told.retention)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -44,6 +44,14 @@ def accept(number: int, day: int) -> dict[str, Any]:
     return {"event_id": bytes([number]) * 16, "occurred_at": day * DAY, "action": "accept", "version": 1}
 
 
+class Ledger(dict[bytes, bool]):
+    """Erased subject → whether it was purged."""
+
+    @property
+    def purged(self) -> frozenset[bytes]:
+        return frozenset(subject for subject, purged in self.items() if purged)
+
+
 class LogHere:
     """Records by partition, in order of their offsets."""
 
@@ -53,7 +61,8 @@ class LogHere:
             for partition, records in enumerate(partitions)
         }
         self.ends = {partition: len(records) for partition, records in self._records.items()}
-        self.suppressed: dict[bytes, list[int]] = {}
+        # What the ledger says whenever it is asked; the last one stays.
+        self.ledgers = [Ledger({})]
 
     def facts(self, partition: int) -> Iterator[Record]:
         return (one for one in self._records[partition] if one[2] in ("ConsentRecorded", "ErasureRecorded"))
@@ -61,8 +70,8 @@ class LogHere:
     def events(self, partition: int) -> Iterator[Record]:
         return (one for one in self._records[partition] if one[2] == "CollectionRecorded")
 
-    def suppressions(self) -> Mapping[bytes, list[int]]:
-        return self.suppressed
+    def erased(self) -> Ledger:
+        return self.ledgers.pop(0) if len(self.ledgers) > 1 else self.ledgers[0]
 
     def ends_now(self) -> dict[int, int]:
         return self.ends
@@ -80,6 +89,9 @@ class TableHere:
 
     def beyond(self, ends: Mapping[int, int]) -> list[StoredVerdict]:
         return self._late.pop(0) if self._late else []
+
+    def of_subjects(self, subjects: Collection[bytes]) -> list[StoredVerdict]:
+        return [row for rows in self._partitions for row in rows if row.subject in subjects]
 
 
 def row(subject: bytes, number: int, answer: Answer) -> StoredVerdict:
@@ -163,16 +175,39 @@ def test_what_is_loaded_meanwhile_is_no_difference_but_what_stays_behind_the_end
     assert told(found) == [(1, "not_in_log")]
 
 
+def erased(day: int, phase: str = "completed", request: int = 7) -> dict[str, Any]:
+    return {"event_id": b"\x08" * 16, "occurred_at": day * DAY, "phase": phase, "request_id": bytes([request]) * 16}
+
+
 def test_rows_of_an_erased_person_may_be_gone() -> None:
-    completed = {"event_id": b"\x08" * 16, "occurred_at": 6 * DAY, "phase": "completed"}
     records = [(ANN, "CollectionRecorded", event(1, day=5)), (BOB, "CollectionRecorded", event(2, day=5))]
     log = LogHere(
-        [*records, (ANN, "ErasureRecorded", completed), (BOB, "ErasureRecorded", completed | {"phase": "requested"})]
+        [*records, (ANN, "ErasureRecorded", erased(6)), (BOB, "ErasureRecorded", erased(6, phase="requested"))]
     )
+    log.ledgers = [Ledger({ANN: True})]
+    assert told(checked(log, TableHere([]))) == [(2, "missing_in_table")]
+
+
+def test_rows_of_an_erased_person_may_be_there_until_the_purge_is_done_and_are_survivors_then() -> None:
+    # Judged before the erasure was known, though later than it: nobody judges it again.
+    records = [(ANN, "CollectionRecorded", event(1, day=7)), (ANN, "ErasureRecorded", erased(6))]
+    rows = [row(ANN, 1, NOT_ACCEPTED)]
+    log = LogHere(records)
+    log.ledgers = [Ledger({ANN: False})]
+    assert told(checked(log, TableHere(rows))) == []
+    log.ledgers = [Ledger({ANN: True})]
+    found = checked(log, TableHere(rows))
+    assert found.differences == [(UUID(bytes=b"\x01" * 16), "survived_erasure", NOT_ACCEPTED, None)]
+    assert found.checked == 1
+
+
+def test_whoever_is_erased_and_purged_while_we_look_misses_nothing() -> None:
+    log = LogHere([(ANN, "CollectionRecorded", event(1, day=5)), (BOB, "CollectionRecorded", event(2, day=5))])
+    log.ledgers = [Ledger({}), Ledger({ANN: True})]
     assert told(checked(log, TableHere([]))) == [(2, "missing_in_table")]
 
 
 def test_whoever_is_linked_anew_after_an_erasure_is_suppressed() -> None:
-    log = LogHere([(ANN, "CollectionRecorded", event(1, day=5))])
-    log.suppressed = {ANN: [4 * DAY]}
+    log = LogHere([(ANN, "ErasureRecorded", erased(4, request=0)), (ANN, "CollectionRecorded", event(1, day=5))])
     assert told(checked(log, TableHere([row(ANN, 1, SUPPRESSED)]))) == []
+    assert told(checked(log, TableHere([]))) == [(1, "missing_in_table")]
