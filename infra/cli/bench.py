@@ -22,7 +22,7 @@ from streams.kafka import Kafka
 from streams.policies import load_policy, policy_record
 from streams.publishing import publish_policies, publish_recipients
 
-NAMES = ("tagger", "loader")
+NAMES = ("tagger", "loader", "erasure")
 
 
 @click.command()
@@ -30,27 +30,51 @@ NAMES = ("tagger", "loader")
 @click.option("--people", type=click.IntRange(1), help="How many people the events are of.")
 @click.option("--events", type=click.IntRange(1), help="Events for ours.")
 @click.option("--peer-events", type=click.IntRange(1), help="Events for the peer, which is slower.")
+@click.option("--rows", type=click.IntRange(1000), help="erasure: rows in the table; 20 million.")
+@click.option("--erased", type=click.IntRange(1), help="erasure: how many people are purged as one batch; 10,000.")
 @json_option
 @located
 def bench(
-    name: str, people: int | None, events: int | None, peer_events: int | None, as_json: bool, settings: Settings
+    name: str,
+    people: int | None,
+    events: int | None,
+    peer_events: int | None,
+    rows: int | None,
+    erased: int | None,
+    as_json: bool,
+    settings: Settings,
 ) -> None:
-    """Measure a job against a plain Faust agent that does the same, in one run, on an Apache Kafka of its own.
+    """Measure on real parts of its own, in a temporary directory.
 
-    Shows events a second, CPU microseconds an event, memory, and how many times the peer's throughput per CPU second
-    ours is.
+    tagger, loader: against a plain Faust agent that does the same, in one run: events a second, CPU microseconds an
+    event, memory, and how many times the peer's throughput per CPU second ours is. erasure: how long the purge of many
+    people from a full table takes, against one person alone, and what a reader feels of it.
 
-    Example: lineage bench tagger --json
+    \b
+    Examples:
+      lineage bench tagger --json
+      lineage bench erasure --rows 2000000
     """
-    sizes = {key: size for key, size in (("people", people), ("events", events), ("peer_events", peer_events)) if size}
+    given = {"people": people, "events": events, "peer_events": peer_events, "rows": rows, "erased": erased}
+    of_erasure = {"people", "rows", "erased"}
+    taken = of_erasure if name == "erasure" else given.keys() - of_erasure | {"people"}
+    if strange := [key for key, size in given.items() if size and key not in taken]:
+        raise click.UsageError(f"--{strange[0].replace('_', '-')} is not for {name}")
+    sizes = {key: size for key, size in given.items() if size}
     # A benchmark that is told to end must take its broker along.
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     with tempfile.TemporaryDirectory(prefix="lineage-bench-") as folder:
-        answer = _measure(name, Path(folder), settings, sizes)
+        if name == "erasure":
+            answer = _measure_erasure(Path(folder), sizes)
+        else:
+            answer = _measure(name, Path(folder), settings, sizes)
     if as_json:
         write_json(answer)
         return
-    rows = [
+    if name == "erasure":
+        _tell_erasure(answer)
+        return
+    lines = [
         [
             result["system"],
             f"{result['events_per_s']:,.0f}",
@@ -59,10 +83,38 @@ def bench(
         ]
         for result in answer["results"]
     ]
-    for line in table(rows, ["system", "events/s", "CPU µs/event", "MB"]):
+    for line in table(lines, ["system", "events/s", "CPU µs/event", "MB"]):
         click.echo(line)
     for peer, ratio in answer["ratios"].items():
         click.echo(f"{ratio:.1f} times the throughput per CPU second of {peer}")
+
+
+def _tell_erasure(answer: dict[str, Any]) -> None:
+    for result in answer["results"]:
+        figures = ", ".join(
+            f"{key} {value:,}" for key, value in result.items() if key != "system" and value is not None
+        )
+        click.echo(f"{result['system']}: {figures}")
+    for peer, ratio in answer["ratios"].items():
+        click.echo(f"{ratio:,.1f} times as many people a second as {peer}")
+
+
+def _measure_erasure(folder: Path, sizes: dict[str, int]) -> dict[str, Any]:
+    from benchmarks import erasure
+
+    database = LocalClickHouse(folder / "clickhouse")
+    try:
+        say("starting ClickHouse")
+        database.start()
+        client = connect(database.url)
+        migrate.apply(client)
+        client.disconnect()
+        # What a migration says of the engine's cleaner holds from its next start on.
+        database.stop()
+        database.start()
+        return erasure.run(database.url, say, **sizes)
+    finally:
+        database.stop()
 
 
 def _measure(name: str, folder: Path, settings: Settings, sizes: dict[str, int]) -> dict[str, Any]:
