@@ -5,6 +5,7 @@ refused at once. Shows no token after it was made.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import time
@@ -25,6 +26,8 @@ from processors.api_clients import (
     read_clients,
     write_clients,
 )
+
+log = logging.getLogger(__name__)
 
 _TOKEN_BYTES = 32
 _DAY_MS = 86_400_000
@@ -56,6 +59,7 @@ class ClientsFile:
             except FileNotFoundError:
                 self._clients, self._seen = ApiClients(), None
             except (OSError, ClientsError) as error:
+                log.error("the list of API clients cannot be read, nobody is let in: %s", error)
                 raise Unauthorized(f"the list of API clients cannot be read ({type(error).__name__})") from error
             return self._clients
 

@@ -317,6 +317,15 @@ def test_a_request_that_joined_another_is_answered_by_it(api: ApiProcess, shop: 
     assert shop.get(f"{BASE}/requests/{main.request_id}").status_code == 404
 
 
+def test_a_joined_request_that_is_sent_again_may_verify_the_other(api: ApiProcess, shop: httpx.Client) -> None:
+    """As when the API died between the two steps, and the first one was joined with a request not yet verified."""
+    request_id = uuid4()
+    joined = Request(request_id, NOW, state="joined", regulation="gdpr", joined=uuid4(), requester="shop", ended_at=NOW)
+    project(api, joined, 1)
+    assert shop.post(f"{BASE}/requests", json=body("u-joined", request_id)).status_code == 201
+    assert [step["step"] for step in steps(api, request_id)] == ["verified"]
+
+
 def test_a_cancellation_is_asked_for_once(api: ApiProcess, shop: httpx.Client) -> None:
     request_id = uuid4()
     shop.post(f"{BASE}/requests", json=body("u-cancel", request_id))
