@@ -14,8 +14,11 @@ Ends = dict[tuple[str, int], int]
 
 # One stage after the other: what the first has done is what the second must have read.
 # What is revised is loaded as well; nothing that a revision leads to asks for another.
-STAGES: tuple[tuple[str, ...], ...] = (("tagger",), ("loader", "links"), ("revisions",), ("loader",), ("requests",))
+STAGES: tuple[tuple[str, ...], ...] = (("tagger",), ("loader", "links"), ("revisions",), ("loader",))
+# Steps of erasures lead to markers in the log, those to targets, and their ends to the log again.
+ERASURE_STAGES: tuple[tuple[str, ...], ...] = (("erasures",), ("tagger",), ("loader", "links"), ("requests",))
 POLL_SECONDS = 0.05
+BUSY_SECONDS = 0.3
 REQUEST_SECONDS = 10.0
 
 
@@ -103,8 +106,10 @@ def wait_until_done(
     timeout: float,
     check: Callable[[], None] = lambda: None,
     progress: Callable[[dict[str, int]], None] = lambda _: None,
+    busy_erasures: Callable[[], int] = lambda: 0,
 ) -> None:
-    """Returns once all that was in the input topics when it was called has gone through every job.
+    """Returns once all that was in the input topics when it was called has gone through every job, and no erasure has
+    anything to do by itself (`busy_erasures`: how many have).
 
     `check` is called at every look and raises to give up; `progress` gets the lag of the jobs of a stage. A stage's
     ends are taken when the one before has reached its own, so everything that stage wrote is in them.
@@ -112,14 +117,38 @@ def wait_until_done(
     """
     deadline = time.monotonic() + timeout
     for stage in STAGES:
-        ends = end_offsets(admin, {topic for job in stage for topic in _topics(job)})
-        while True:
-            check()
-            left = {job: _behind(admin, job, ends) for job in stage}
-            progress(left)
-            if not any(left.values()):
-                break
-            if time.monotonic() > deadline:
-                where = ", ".join(_furthest(admin, job, ends) for job, behind in left.items() if behind)
-                raise NotDoneError(left, timeout, where)
-            time.sleep(POLL_SECONDS)
+        _await_stage(admin, stage, deadline, timeout, check, progress)
+    while True:
+        for stage in ERASURE_STAGES:
+            _await_stage(admin, stage, deadline, timeout, check, progress)
+        busy = busy_erasures()
+        if not busy:
+            # What the last of them wrote.
+            _await_stage(admin, ("requests",), deadline, timeout, check, progress)
+            return
+        check()
+        progress({"erasures": busy})
+        if time.monotonic() > deadline:
+            raise NotDoneError({"erasures": busy}, timeout, f"{busy} erasures have something to do: lineage requests")
+        time.sleep(BUSY_SECONDS)
+
+
+def _await_stage(
+    admin: AdminClient,
+    stage: tuple[str, ...],
+    deadline: float,
+    timeout: float,
+    check: Callable[[], None],
+    progress: Callable[[dict[str, int]], None],
+) -> None:
+    ends = end_offsets(admin, {topic for job in stage for topic in _topics(job)})
+    while True:
+        check()
+        left = {job: _behind(admin, job, ends) for job in stage}
+        progress(left)
+        if not any(left.values()):
+            return
+        if time.monotonic() > deadline:
+            where = ", ".join(_furthest(admin, job, ends) for job, behind in left.items() if behind)
+            raise NotDoneError(left, timeout, where)
+        time.sleep(POLL_SECONDS)

@@ -206,7 +206,7 @@ def _shown(value: Any) -> str:
 @json_option
 @located
 def wait(timeout: float, as_json: bool, settings: Settings) -> None:
-    """Wait until everything that is in the input topics now is judged and loaded.
+    """Wait until everything that is in the input topics now is judged and loaded, and erasures wait for others only.
 
     Example: lineage ingest events.jsonl --mapping jsonl && lineage wait --timeout 300
     """
@@ -217,6 +217,7 @@ def wait(timeout: float, as_json: bool, settings: Settings) -> None:
 
 def wait_for(settings: Settings, timeout: float) -> None:
     """Raises `NotDoneError`, or `ClickException` when a part of the local stack will not go on by itself."""
+    from streams.erasure_progress import busy_erasures
     from streams.lag import wait_until_done
 
     local = settings.kafka_bootstrap is None
@@ -242,9 +243,11 @@ def wait_for(settings: Settings, timeout: float) -> None:
     def progress(left: dict[str, int]) -> None:
         line.show("  ".join(f"{job} {lag:,} behind" for job, lag in left.items() if lag))
 
-    admin = settings.kafka().admin()
+    kafka, registry = settings.kafka(), settings.registry()
     try:
-        wait_until_done(admin, timeout, check, progress)
+        wait_until_done(
+            kafka.admin(), timeout, check, progress, lambda: busy_erasures(kafka, int(time.time() * 1000), registry)
+        )
     finally:
         line.clear()
 
