@@ -45,13 +45,14 @@ HAVING countIf(subject NOT {_IN_BATCH}) = 0 OR max(made_at) < now() - {_FORGOTTE
 """
 _MUTATION = """
 SELECT mutation_id, is_done, is_killed, latest_fail_reason, parts_to_do FROM {mutations}
-WHERE database = currentDatabase() AND table = %(table)s AND position(command, %(mark)s) > 0
+WHERE database = %(database)s AND table = %(table)s AND position(command, %(mark)s) > 0
 """
+_HOSTS = "SELECT count() FROM {tables} WHERE database = %(database)s AND name = %(table)s"
 _PARTS = """
 SELECT table, name, 'inactive' FROM {parts}
-WHERE database = currentDatabase() AND table IN %(tables)s AND NOT active AND modification_time <= %(until)s
+WHERE database = %(database)s AND table IN %(tables)s AND NOT active AND modification_time <= %(until)s
 UNION ALL
-SELECT table, name, 'detached' FROM {detached_parts} WHERE database = currentDatabase() AND table IN %(tables)s
+SELECT table, name, 'detached' FROM {detached_parts} WHERE database = %(database)s AND table IN %(tables)s
 """
 _NONDETERMINISTIC: dict[str, Any] = {
     # What a batch holds does not change while its mutation runs, which the engine cannot know.
@@ -161,7 +162,8 @@ def remaining_parts(client: Client, done_at: datetime, cluster: str | None = Non
     """
     tables = [*purged_places(), "erase_batch"]
     sql = _PARTS.format(parts=_system("parts", cluster), detached_parts=_system("detached_parts", cluster))
-    return [Part(*row) for row in execute(client, sql, {"tables": tables, "until": done_at})]
+    given = {"database": _database(client), "tables": tables, "until": done_at}
+    return [Part(*row) for row in execute(client, sql, given)]
 
 
 def purge_stale(client: Client, table: str, timeout_s: float = DEFAULT_TIMEOUT_S, cluster: str | None = None) -> int:
@@ -214,17 +216,27 @@ def _mutate(
     progress: Callable[[int], None],
 ) -> None:
     """Run a mutation whose text holds `mark` (its parameter `batch`) to its end, on all replicas."""
+    given = {"database": _database(client), "table": table, "mark": str(mark)}
+    [(hosts,)] = execute(client, _HOSTS.format(tables=_system("tables", cluster)), given)
     execute(client, sql, {"batch": mark}, **_NONDETERMINISTIC)
     look = _MUTATION.format(mutations=_system("mutations", cluster))
+    seen = False
     while True:
-        states = execute(client, look, {"table": table, "mark": str(mark)})
-        if not states or any(killed for _, _, killed, _, _ in states):
-            raise UnfinishedPurgeError(f"the deletion from {table} was killed; purge again")
+        states = execute(client, look, given)
+        late = time.monotonic() > deadline
+        # A replica learns of it in its own time; one that does not know it yet has not done it.
+        if len(states) < hosts and not seen and not late:
+            time.sleep(_LOOK_S)
+            continue
+        if len(states) < hosts or any(killed for _, _, killed, _, _ in states):
+            raise UnfinishedPurgeError(
+                f"the deletion from {table} was killed, or a replica does not know it; purge again"
+            )
+        seen = True
         if all(done for _, done, _, _, _ in states):
             return
         progress(sum(parts for *_, parts in states))
         reason = next((reason for *_, reason, _ in states if reason), "")
-        late = time.monotonic() > deadline
         if reason or late:
             # A failing mutation is tried for ever, and holds up those behind it.
             _kill(client, table, states[0][0])
@@ -254,6 +266,12 @@ def _ask_places(client: Client, sql: str, subjects: Collection[UUID]) -> dict[st
 
 def _system(table: str, cluster: str | None) -> str:
     return f"clusterAllReplicas({quoted(cluster)}, system.{table})" if cluster else f"system.{table}"
+
+
+def _database(client: Client) -> str:
+    """Bound as a value, because other hosts of a cluster may have another current one."""
+    [(name,)] = execute(client, "SELECT currentDatabase()")
+    return str(name)
 
 
 def _words(rows: Mapping[str, int]) -> str:

@@ -249,6 +249,28 @@ def test_a_purge_that_takes_too_long_is_none_and_the_next_one_does_it(client: Cl
     assert purge(client, [erased]).rows["lineage"] == 6
 
 
+def test_a_deletion_that_fails_is_told_and_holds_up_nothing(client: Client) -> None:
+    erased = uuid4()
+    disclose(client, [erased])
+    other = another(client)
+    execute(client, "SYSTEM STOP MERGES lineage")
+
+    def break_it(table: str, parts: int) -> None:
+        if not broken:
+            broken.append(table)
+            execute(other, "RENAME TABLE erase_batch TO elsewhere")
+            execute(other, "SYSTEM START MERGES lineage")
+
+    broken: list[str] = []
+    with pytest.raises(UnfinishedPurgeError, match=r"deletion from lineage failed: .*erase_batch"):
+        purge(client, [erased], progress=break_it)
+    assert execute(client, "SELECT count() FROM system.mutations WHERE database = currentDatabase()") == [(0,)]
+    execute(client, "RENAME TABLE elsewhere TO erase_batch")
+    other.disconnect()
+    assert purge(client, [erased]).rows["lineage"] == 6
+    assert execute(client, "SELECT count() FROM erase_batch") == [(0,)], "the batch of the failed one as well"
+
+
 def test_rows_that_come_meanwhile_are_no_success(client: Client) -> None:
     erased = uuid4()
     disclose(client, [erased])
