@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from infra.connectors import connectors_of
 from infra.settings import Settings, SettingsError
 from processors.erasure import DAY, Request, Terms, to_record
 from processors.erasure_certificate import ErasedPlace, certificate, sign
 from processors.knowledge import Knowledge
 from sinks.clickhouse.client import connect
 from sinks.clickhouse.erasable import purged_places
-from sinks.recipients.configuration import Connectors, load_connectors
+from sinks.recipients.configuration import Connectors
 from streams.erasure_routes import Routes
 from streams.identities import load_private_key
 from streams.kafka import Kafka
@@ -68,12 +69,6 @@ def erasures(
         Births(kafka, connect(settings.clickhouse()), lambda: reference.knowledge, registry),
         registry,
     )
-
-
-def connectors_of(settings: Settings) -> Connectors:
-    """What connectors.yaml says. Raises `ConfigurationError`."""
-    path = settings.connectors_file()
-    return load_connectors(path if path.exists() else None, settings.named_secret)
 
 
 def public_url(settings: Settings, connectors: Connectors) -> str | None:

@@ -16,8 +16,8 @@ from processors.knowledge import Knowledge
 from sinks.recipients.configuration import Connectors, KafkaTarget, ManualTask
 from sinks.recipients.connector import Connector
 from streams.erasure_store import Record
-from streams.identities import key_id, load_public_key, plain_identities
 from streams.identities import Identity as SealedIdentity
+from streams.identities import key_id, load_public_key, plain_identities
 from streams.serdes import Registry, Serializer
 from streams.topics import ERASURE_COMMANDS
 

@@ -31,7 +31,7 @@ def check(as_json: bool, settings: Settings) -> None:
 
     Example: lineage connectors check --json
     """
-    from infra.erasure import connectors_of
+    from infra.connectors import connectors_of
     from streams.erasure_routes import Routes
     from streams.publishing import published_recipients
     from streams.reference_data import ReferenceData

@@ -23,7 +23,7 @@ def preview(settings: Settings, client: Client, people: Sequence[bytes]) -> dict
     """For JSON: `people` asked for and `known` ones, `open`: how many have an open request, `identifiers`: the kinds
     that are sealed of one person (null where that is not looked up), `targets`: what would be asked, own stores too."""
     from audit.erasure_preview import reached
-    from infra.erasure import connectors_of
+    from infra.connectors import connectors_of
     from processors.erasure import STORE
     from sinks.clickhouse.erasable import purged_places
     from sinks.clickhouse.erasures import disclosures, open_request_of, subjects_of_aliases

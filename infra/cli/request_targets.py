@@ -139,7 +139,7 @@ def task(request: UUID, target: str, output: Path | None, as_json: bool, setting
 
 def _task(settings: Settings, client: Client, document: Mapping[str, Any], name: str) -> Task:
     from infra.cli.erasure_queue import now_ms
-    from infra.erasure import connectors_of
+    from infra.connectors import connectors_of
     from processors.erasure import DAY
     from processors.erasure_commands import idempotency_key
     from sinks.clickhouse.erasure_overview import alias_of_open_request

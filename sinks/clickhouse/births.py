@@ -34,8 +34,8 @@ _NOT_OPEN = """subject NOT IN
     )
 )"""
 
-# Of each person what they said last, and when; 1970: never. Of two facts of one moment the younger band counts, and no
-# guardian's consent (verdicts.md, "States at t").
+# Of each person of whom something is on record what they said last, and when; 1970: never. Of two facts of one moment
+# the younger band counts, and no guardian's consent (verdicts.md, "States at t").
 _SAID = f"""
 SELECT subject,
     maxIf(occurred_at, activity = 'erase') AS erased_at,
@@ -48,19 +48,24 @@ SELECT subject,
     maxIf(occurred_at, consent_action = 'grant' AND consent_activity = 'use') AS granted_at,
     maxIf(occurred_at, consent_action = 'withdraw' AND consent_activity = 'use' AND purpose = '*') AS withdrawn_at
 FROM lineage
-WHERE (activity = 'consent' OR {_ERASED}) AND {_UNTIL_NOW} AND {_NOT_OPEN}
+WHERE (activity = 'consent' OR {_ERASED}) AND {_UNTIL_NOW}
+  AND subject IN (SELECT subject FROM lineage WHERE {{something}} AND {_UNTIL_NOW})
+  AND {_NOT_OPEN}
 GROUP BY subject
 """
+_SAID_YOUNG = _SAID.format(something="age_band IN ('14_17', 'under_14')")
+_SAID_LEAVE = _SAID.format(something="consent_action = 'leave'")
+_SAID_NO_USE = _SAID.format(something="consent_action = 'withdraw' AND consent_activity = 'use' AND purpose = '*'")
 _MINORS = f"""
 SELECT DISTINCT subject FROM lineage
 WHERE {_JUDGED} AND {_UNTIL_NOW} AND subject IN
 (
-    SELECT subject FROM ({_SAID})
+    SELECT subject FROM ({_SAID_YOUNG})
     WHERE aged_at > erased_at AND band != 'adult' AND NOT (guarded AND guarded_at > greatest(erased_at, left_at))
 )
 """
 _LEFT = f"""
-SELECT subject FROM ({_SAID})
+SELECT subject FROM ({_SAID_LEAVE})
 WHERE left_at > erased_at AND left_at >= accepted_at AND left_at <= {_ARISEN}
 """
 # Whoever goes on with what needs no further consent has not withdrawn everything. Of one event the highest revision
@@ -68,7 +73,7 @@ WHERE left_at > erased_at AND left_at >= accepted_at AND left_at <= {_ARISEN}
 _WITHDRAWN = f"""
 WITH withdrawn AS
 (
-    SELECT subject, withdrawn_at FROM ({_SAID})
+    SELECT subject, withdrawn_at FROM ({_SAID_NO_USE})
     WHERE withdrawn_at > greatest(erased_at, left_at) AND withdrawn_at >= greatest(accepted_at, granted_at)
       AND withdrawn_at <= {_ARISEN}
 )

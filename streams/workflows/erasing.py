@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from clickhouse_driver import Client
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from processors.erasure import PUBLIC, SECOND, Callback, Disclosure, Request, Step, Terms, due, due_next
 from processors.erasure_commands import Answer, Command, Grade
@@ -50,6 +51,7 @@ MOST_AT_ONCE = 5_000
 LEASE = 120 * SECOND
 SCAN_SECONDS = 0.5
 LONGEST_LOOK = 30 * SECOND
+TELL_SECONDS = 30.0
 
 
 class Receipt(NamedTuple):
@@ -162,6 +164,8 @@ class Erasing:
         self._scan_at = 0.0
         self._sealed: dict[bytes, list[Sealed]] = {}
         self._records: list[Record] = []
+        self._untold: list[tuple[bytes, bytes]] = []
+        self._producer = kafka.producer(**{"linger.ms": 5})
 
     def start(self) -> None:
         """Takes over from whoever did this before."""
@@ -170,6 +174,10 @@ class Erasing:
             if request.fence_offset is not None and request.fence_partition is not None:
                 partition = request.fence_partition
                 self._scanned[partition] = min(self._scanned.get(partition, request.fence_offset), request.fence_offset)
+            if request.erased_at is not None:
+                # Whether the predecessor came to tell it is not known; told twice it is told once.
+                self._tell_erased(request, request.erased_at)
+        self._tell()
         log.info("%d erasure requests restored, %d of them open", count, len(self.store.open_requests()))
 
     def now(self) -> int:
@@ -194,13 +202,29 @@ class Erasing:
         self._find_identities(wanted)
         calls = [self._with_identities(call, now) for call in wanted.calls]
         wanted.calls = [call for call in calls if call is not None]
-        self.commit()
+        self._commit()
         return wanted
 
-    def commit(self, records: Iterable[Record] = ()) -> None:
-        """Writes all changes."""
-        self.store.commit([*self._records, *records])
+    def _commit(self) -> None:
+        self.store.commit(self._records)
         self._records.clear()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tells the tagger whose link to drop: after it is fixed when, and again by whoever takes over from here."""
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                failed.append(error)
+
+        # Not in a transaction: its marker at the end of the log would look like something left to read.
+        for alias, value in self._untold:
+            self._producer.produce(ERASURE_REQUESTS, value, alias, on_delivery=delivered)
+            self._producer.poll(0)
+        if self._untold and (self._producer.flush(TELL_SECONDS) or failed):
+            raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))
+        self._untold.clear()
 
     # What came
 
@@ -366,13 +390,14 @@ class Erasing:
             self._look_later(request, now)
 
     def _tell_erased(self, request: Request, now: int) -> Request:
-        """Fixes the time of the Erased fact, and tells the tagger in the same transaction."""
+        """Fixes the time of the Erased fact; the tagger is told once that is written."""
+        fixed = replace(request, erased_at=request.erased_at or now)
         assert request.alias is not None
-        record = {"request_id": request.request_id.bytes, "occurred_at": now, "step": "erased"}
+        record = {"request_id": request.request_id.bytes, "occurred_at": fixed.erased_at, "step": "erased"}
         rest = {"origin": request.origin, "regulation": request.regulation, "verified_by": "", "ground": ""}
         value = self._steps.encode({**record, **rest, "requester": "", "callback_urls": []})
-        self._records.append(Record(ERASURE_REQUESTS, request.alias, value))
-        return replace(request, erased_at=now)
+        self._untold.append((request.alias, value))
+        return fixed
 
     def _dispatch(self, request: Request, target_id: str, now: int, wanted: Wanted) -> Request:
         request = attempted(request, target_id, now, LEASE)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -231,6 +232,93 @@ def test_the_user_id_must_not_be_kept_in_a_text(place: Place) -> None:
     assert "no personal values" in place.refused(
         "erase", "anna@example.org", "--verified-by", "mail from ANNA@example.org"
     )
+
+
+# --- whom it would reach, and how
+
+
+@pytest.fixture
+def registered(place: Place) -> str:
+    """A prefix that no other test has; registered with it: a partner, an authority, and one more partner."""
+    prefix = f"r{uuid4().hex[:8]}"
+    common = "effective_at: 2020-01-01T00:00:00Z, purposes: [service], categories: [user.device], country: CN"
+    file = place.settings.data / "registry.yaml"
+    file.write_text(
+        "recipients:\n"
+        f"  - {{id: {prefix}-near, kind: partner, name: Near, contact: dpo@near.example, {common}}}\n"
+        f"  - {{id: {prefix}-far, kind: partner, name: Far, contact: dpo@far.example, {common}}}\n"
+        f"  - {{id: {prefix}-tax, kind: authority, name: Tax, contact: tax@example.org, {common}}}\n"
+    )
+    code, _, err = place.run("recipients", "publish", str(file))
+    assert code == 0, err
+    return prefix
+
+
+def disclose(place: Place, subject: UUID, discloser: str, recipient: str | None, activity: str = "share") -> None:
+    place.client.execute(
+        "INSERT INTO lineage (subject, event_id, occurred_at, activity, discloser, recipient, verdict, kafka_offset) "
+        "VALUES",
+        [(subject, uuid4(), datetime.now(UTC), activity, discloser, recipient, "lawful", next(place.versions))],
+    )
+
+
+def test_a_dry_run_tells_whom_it_would_reach_and_changes_nothing(place: Place, registered: str) -> None:
+    subject = link(place, "u-9")["u-9"]
+    disclose(place, subject, "self", f"{registered}-near")
+    disclose(place, subject, f"{registered}-near", f"{registered}-far")
+    disclose(place, subject, "self", f"{registered}-tax")
+    disclose(place, subject, "self", None, "publish")
+    intake = ErasureIntake(place.settings.kafka())
+    given = [Identity("email", "sha256", "ab" * 32), Identity("controller_customer_id", "raw", "u-9")]
+    pepper, key = place.settings.pepper(), place.settings.controller_public_key()
+    intake.add_identities(key, place.person("u-9"), given, pepper=pepper)
+    intake.close()
+    entry = f"recipients:\n  {registered}-near: {{protocol: manual, contact: a@near.example}}\n"
+    (place.settings.data / "connectors.yaml").write_text(entry)
+    answer = place.json("erase", "u-9", "--dry-run")
+    assert (answer["people"], answer["known"], answer["request_id"]) == (1, 1, None)
+    assert answer["identifiers"] == ["controller_customer_id", "email (sha256)"]
+    told = {t["recipient"]: (t["hop"], t["protocol"], t["state"]) for t in answer["targets"]}
+    assert told[f"{registered}-near"] == (1, "manual", "waiting")
+    assert told[f"{registered}-far"] == (2, "manual", "waiting")
+    assert told[f"{registered}-tax"] == (1, "none", "exempt")
+    assert told["public"][0] == 1
+    assert told["store:lineage"] == (0, "purge", "waiting")
+    code, out, _ = place.run("erase", "u-9", "--dry-run")
+    assert code == 0
+    assert "nothing was changed" in out
+    assert "u-9" not in out
+    assert not [key for key, _ in place._read(ERASURE_REQUESTS) if key == place.person("u-9")]
+
+
+def test_a_dry_run_of_everyone_counts_people(place: Place, registered: str) -> None:
+    for subject in link(place, "d", "e").values():
+        disclose(place, subject, "self", f"{registered}-near")
+    answer = place.json("erase", "--everyone", "--dry-run")
+    assert (answer["people"], answer["known"], answer["identifiers"]) == (2, 2, None)
+    assert [t["people"] for t in answer["targets"] if t["recipient"] == f"{registered}-near"] == [2]
+
+
+def test_connectors_are_checked(place: Place, registered: str) -> None:
+    file = place.settings.data / "connectors.yaml"
+    file.write_text(
+        "recipients:\n"
+        f"  {registered}-near: {{protocol: opendsr, url: 'https://dsr.near.example/v2', domain: near.example}}\n"
+        "  stranger: {protocol: manual, contact: a@stranger.example}\n"
+    )
+    answer = place.json("connectors", "check")
+    told = {one["recipient"]: one for one in answer["recipients"]}
+    assert (told[f"{registered}-near"]["protocol"], told[f"{registered}-near"]["configured"]) == ("opendsr", True)
+    assert (told[f"{registered}-far"]["protocol"], told[f"{registered}-far"]["configured"]) == ("manual", False)
+    assert told[f"{registered}-far"]["detail"] == "a person asks dpo@far.example"
+    assert told[f"{registered}-tax"]["exempt"]
+    assert answer["unregistered"] == ["stranger"]
+    code, out, err = place.run("connectors", "check")
+    assert code == 0
+    assert "not asked" in out
+    assert "stranger has an entry" in err
+    file.write_text(f"recipients:\n  {registered}-near: {{protocol: carrier-pigeon}}\n")
+    assert "carrier-pigeon" in place.refused("connectors", "check")
 
 
 # --- requests
