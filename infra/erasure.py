@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,6 +29,8 @@ from streams.workflows.erasing import Certify, Erasing
 from streams.workflows.erasures import Erasures
 from streams.workflows.purging import Purging
 
+log = logging.getLogger(__name__)
+
 
 def erasures(
     settings: Settings, kafka: Kafka, registry: Registry | None = None, term_days: float | None = None
@@ -36,7 +39,8 @@ def erasures(
 
     Raises `SettingsError`, `ConfigurationError`, `KafkaException`.
     """
-    connectors = connectors_of(settings)
+    file = ConnectorsFile(settings.connectors_file(), settings.named_secret, log.error)
+    connectors = file.current
     reference = ReferenceData(kafka, registry)
     reference.read_to_end()
 
@@ -56,7 +60,7 @@ def erasures(
         (*purged_places(), "identities"),
         terms,
         certifier(settings),
-        lambda: public_url(settings, connectors),
+        lambda: public_url(settings, connectors()),
         registry,
     )
     signer = Signer(settings.opendsr_domain, settings.opendsr_certificate(), settings.opendsr_key())
@@ -65,7 +69,7 @@ def erasures(
         erasing,
         Purging(kafka, connect(settings.clickhouse()), registry),
         routes,
-        CallbackSender(signer, allow_private=connectors.allow_private),
+        CallbackSender(signer, allow_private=connectors().allow_private),
         Births(kafka, connect(settings.clickhouse()), lambda: reference.knowledge, registry),
         registry,
     )
