@@ -28,11 +28,11 @@ DEFAULT_TASK = ManualTask(contact="", remind_days=(5, 10), expire_days=14, ident
 
 
 class Routes:
-    """`knowledge`: asked for each new target, as the registry is then. `now`: ms."""
+    """`connectors`, `knowledge`: asked each time, as they are then. `now`: ms."""
 
     def __init__(
         self,
-        connectors: Connectors,
+        connectors: Callable[[], Connectors],
         knowledge: Callable[[], Knowledge],
         clock: Callable[[], float],
         registry: Registry | None = None,
@@ -45,7 +45,7 @@ class Routes:
     def route(self, recipient: str) -> Route:
         """How a recipient is asked. One that data had to be given to by law, and that nobody has said how to ask, may
         keep it."""
-        found = self._connectors.of(recipient)
+        found = self._connectors().of(recipient)
         if found is None:
             if self._kind(recipient) == "authority":
                 return Route("none", exempt=AUTHORITY_GROUND)
@@ -59,7 +59,7 @@ class Routes:
 
     def connector(self, recipient: str) -> Connector | None:
         """What makes the calls to a recipient; None: nothing here does any more."""
-        found = self._connectors.of(recipient)
+        found = self._connectors().of(recipient)
         return None if found is None or isinstance(found, KafkaTarget | ManualTask) else found
 
     # What needs no call
@@ -73,12 +73,12 @@ class Routes:
         return None if self._is_called(target.id) else self._task(request, target, now)
 
     def _is_called(self, recipient: str) -> bool:
-        found = self._connectors.of(recipient)
+        found = self._connectors().of(recipient)
         return found is not None and not isinstance(found, ManualTask)
 
     def _task(self, request: Request, target: Target, now: int) -> Answer:
         """A task for a person: reminded of, and expired when nobody has confirmed it."""
-        found = self._connectors.of(target.id)
+        found = self._connectors().of(target.id)
         task = found if isinstance(found, ManualTask) else DEFAULT_TASK
         since = target.dispatched_at if target.dispatched_at is not None else now
         days = (now - since) / DAY
@@ -97,7 +97,7 @@ class Routes:
 
     def command_records(self, command: Command, now: int) -> list[Record] | None:
         """The command as a record, for a recipient that takes it from Kafka; None: it does not."""
-        found = self._connectors.of(command.target)
+        found = self._connectors().of(command.target)
         if not isinstance(found, KafkaTarget):
             return None
         public_key = load_public_key(found.public_key)

@@ -43,7 +43,7 @@ def check(as_json: bool, settings: Settings) -> None:
         knowledge = reference.read_to_end()
     finally:
         reference.close()
-    routes = Routes(configured, lambda: knowledge, time.time, registry)
+    routes = Routes(lambda: configured, lambda: knowledge, time.time, registry)
     newest: dict[str, Mapping[str, Any]] = {}
     for registered in sorted(published_recipients(kafka, registry), key=lambda r: r["effective_at"]):
         newest[registered["id"]] = registered

@@ -36,7 +36,8 @@ def preview(settings: Settings, client: Client, people: Sequence[bytes]) -> dict
         knowledge = reference.read_to_end()
     finally:
         reference.close()
-    routes = Routes(connectors_of(settings), lambda: knowledge, time.time, registry)
+    connectors = connectors_of(settings)
+    routes = Routes(lambda: connectors, lambda: knowledge, time.time, registry)
     rows = []
     count = 0
     for start in range(0, len(people), _AT_ONCE):

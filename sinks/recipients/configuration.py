@@ -71,6 +71,39 @@ class Connectors:
                 await way.close()
 
 
+class ConnectorsFile:
+    """A connectors.yaml that may be edited, appear or go while others use it: `current` is as it was last usable.
+
+    An unusable edit is told to `complain` once and changes nothing. Connectors that were replaced end with their calls.
+    """
+
+    def __init__(self, path: Path, read_secret: Callable[[str], str], complain: Callable[[str], None]) -> None:
+        """Raises `ConfigurationError` when the file is there and cannot be used, and what `read_secret` raises."""
+        self._path = path
+        self._read_secret = read_secret
+        self._complain = complain
+        self._seen = self._stamp()
+        self._connectors = load_connectors(path if self._seen else None, read_secret)
+
+    def current(self) -> Connectors:
+        """What the file says now."""
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen = stamp
+            try:
+                self._connectors = load_connectors(self._path if stamp else None, self._read_secret)
+            except Exception as error:
+                self._complain(f"{error}: what was there before goes on counting")
+        return self._connectors
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
+
+
 def load_connectors(path: Path | None, read_secret: Callable[[str], str]) -> Connectors:
     """What a connectors.yaml says; None: nothing. `read_secret`: the content of a secret by its name.
 
