@@ -90,7 +90,7 @@ def test_commands_are_opened_done_and_answered(kafka: KafkaForTests, tmp_path: P
         assert (second["target"], second["grade"], second["source"]) == (target, "claimed", "kafka")
         truth = simulator.truth()[target]["commands"][0]
         assert truth["deleted_at"]
-        assert truth["persons"] == [simulator.person([EMAIL._asdict()])]
+        assert truth["identifiers"] == simulator.hashes([EMAIL._asdict()])
         assert simulator.truth()[other]["commands"] == []
 
         # Asked again, it says again how it stands.

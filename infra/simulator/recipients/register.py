@@ -1,7 +1,7 @@
 """What simulated recipients were asked and what they truly did: a register for tests to compare claims with.
 
 Every change is one line of a journal, appended before it counts, and the register is rebuilt from it. Identifiers are
-never in it: a person is a keyed hash.
+never in it, only keyed hashes of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Entry:
     last_seen: int = 0
     outcomes: list[str] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
-    persons: list[str] = field(default_factory=list)
+    identifiers: list[str] = field(default_factory=list)
     identity_types: list[str] = field(default_factory=list)
     state: str = "unknown"
     ground: str = ""
@@ -65,7 +65,7 @@ class Entry:
             "times_seen": len(self.outcomes),
             "outcomes": self.outcomes,
             "attempts": self.attempts,
-            "persons": self.persons,
+            "identifiers": self.identifiers,
             "identity_types": self.identity_types,
             "state": self.state,
             "ground": self.ground,
@@ -80,7 +80,7 @@ class Entry:
 
 
 class Register:
-    """Every recipient's commands, in a folder: `journal.jsonl`, and `salt` for the hashes of persons."""
+    """Every recipient's commands, in a folder: `journal.jsonl`, and `salt` for the hashes of identifiers."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,11 +104,10 @@ class Register:
     def close(self) -> None:
         self._journal.close()
 
-    def person(self, identities: Iterable[Identity]) -> str:
-        """A person as the register knows one: 32 hex digits that are the same for the same identifiers, in any
-        order."""
-        plain = sorted(f"{i['identity_type']}\x1f{i['identity_format']}\x1f{i['identity_value']}" for i in identities)
-        return hashlib.blake2b("\x1e".join(plain).encode(), key=self._salt, digest_size=16).hexdigest()
+    def hashes(self, identities: Iterable[Identity]) -> list[str]:
+        """Each identifier as the register knows it: 32 hex digits, sorted."""
+        plain = {f"{i['identity_type']}\x1f{i['identity_format']}\x1f{i['identity_value']}" for i in identities}
+        return sorted(hashlib.blake2b(one.encode(), key=self._salt, digest_size=16).hexdigest() for one in plain)
 
     def token(self, recipient: str) -> str:
         """What the recipient's clients must show it: always the same for one folder."""
@@ -134,7 +133,7 @@ class Register:
             key=key,
             at=at,
             outcome=outcome,
-            person=self.person(identities) if identities else None,
+            identifiers=self.hashes(identities),
             types=sorted({identity["identity_type"] for identity in identities}),
             attempt=attempt,
             ground=ground,
@@ -216,8 +215,7 @@ def _apply_asked(entry: Entry, line: Mapping[str, Any]) -> None:
     entry.outcomes.append(line["outcome"])
     if line["attempt"] is not None:
         entry.attempts.append(line["attempt"])
-    if line["person"] and line["person"] not in entry.persons:
-        entry.persons.append(line["person"])
+    entry.identifiers = sorted({*entry.identifiers, *line["identifiers"]})
     entry.identity_types = sorted({*entry.identity_types, *line["types"]})
     if line["outcome"] in ("refused", "exempt"):
         entry.state, entry.ground = line["outcome"], line["ground"]

@@ -157,9 +157,9 @@ class RecipientSimulator:
         """Gives a recipient another profile from now on. Raises `KeyError`."""
         self.recipients[recipient].profile = profile
 
-    def person(self, identities: Iterable[Identity]) -> str:
-        """What the truth calls the person with these identifiers."""
-        return self._register.person(identities)
+    def hashes(self, identities: Iterable[Identity]) -> list[str]:
+        """What the truth calls these identifiers, sorted."""
+        return self._register.hashes(identities)
 
     def connectors_yaml(self) -> str:
         """A connectors.yaml with which a controller reaches these recipients; its secrets are in `secrets`."""
