@@ -99,22 +99,25 @@ _SHAPES = """
 SELECT cityHash64(ifNull(purpose, ''), data_categories) AS shape, any(purpose), any(data_categories) FROM lineage
 WHERE activity = 'collect' GROUP BY shape
 """
-# First by time alone, which most people do not pass; then event by event.
+# First by time alone, which most people do not pass. Of an event the highest revision counts; few have any but 0.
 _EXPIRED = f"""
 SELECT subject, max(toUnixTimestamp64Milli(occurred_at) + days * {DAY_MS}) AS kept_until FROM
 (
-    SELECT subject, event_id, any(occurred_at) AS occurred_at,
-        argMax(
-            transform(cityHash64(ifNull(purpose, ''), data_categories), %(shapes)s, %(days)s, toInt64(-1)),
-            (revision, kafka_partition, kafka_offset)) AS days
+    SELECT subject, event_id, occurred_at, revision,
+        transform(cityHash64(ifNull(purpose, ''), data_categories), %(shapes)s, %(days)s, toInt64(-1)) AS days
     FROM lineage
     WHERE activity = 'collect' AND subject IN
     (
         SELECT subject FROM lineage WHERE activity = 'collect' AND {_NOT_OPEN}
         GROUP BY subject HAVING max(occurred_at) < fromUnixTimestamp64Milli(%(quiet)s, 'UTC')
     )
+) AS collected
+LEFT ANY JOIN
+(
+    SELECT subject, event_id, max(revision) AS highest FROM lineage WHERE activity = 'collect' AND revision > 0
     GROUP BY subject, event_id
-)
+) AS revised USING (subject, event_id)
+WHERE revision = highest
 GROUP BY subject HAVING min(days) >= 0 AND kept_until < %(arisen)s
 """
 
