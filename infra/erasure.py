@@ -9,14 +9,13 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from infra.connectors import connectors_of
 from infra.settings import Settings, SettingsError
 from processors.erasure import DAY, Request, Terms, to_record
 from processors.erasure_certificate import ErasedPlace, certificate, sign
 from processors.knowledge import Knowledge
 from sinks.clickhouse.client import connect
 from sinks.clickhouse.erasable import purged_places
-from sinks.recipients.configuration import Connectors
+from sinks.recipients.configuration import Connectors, ConnectorsFile
 from streams.erasure_routes import Routes
 from streams.identities import load_private_key
 from streams.kafka import Kafka
