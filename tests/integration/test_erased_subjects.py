@@ -19,6 +19,7 @@ from confluent_kafka import TopicPartition
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from audit.explain import explain_event
 from audit.independent_judge import Reference
 from audit.subject import subject_lineage
 from audit.verify import verify
@@ -295,6 +296,14 @@ def test_who_comes_back_is_suppressed_until_they_consent_anew(world: World) -> N
     )
     told = subject_lineage(world.client, of(ANN))["events"][0]
     assert (told["activity"], told["erasure_phase"], told["request_id"]) == ("erase", "completed", None)
+    explained = explain_event(world.client, UUID(told["event_id"]), published_policies(world.kafka), [])
+    assert explained is not None
+    assert "under another subject" in explained["text"]
+    violation = next(row for row in subject_lineage(world.client, of(ANN))["events"] if row["verdict"] == "violation")
+    explained = explain_event(world.client, UUID(violation["event_id"]), published_policies(world.kafka), [])
+    assert explained is not None
+    assert explained["agrees"]
+    assert explained["facts"]["suppressed"]
 
 
 def test_rows_that_outlive_the_purge_are_named(world: World) -> None:
