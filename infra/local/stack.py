@@ -19,7 +19,7 @@ from infra.local.clickhouse import ClickHouseNotStarted, LocalClickHouse
 from infra.local.jars import default_cache_dir, ensure_jars
 from infra.local.java import java_command
 from infra.local.kafka import LocalKafka
-from infra.local.parts import Part, Service, Worker, wait_for_free
+from infra.local.parts import Api, Part, Service, Worker, wait_for_free
 from infra.local.preparation import prepare
 from infra.local.state import PartState, StackState
 from infra.settings import Settings
@@ -77,6 +77,7 @@ class Stack:
         self._state = StackState(os.getpid())
         self._kafka: LocalKafka | None = None
         self._clickhouse: LocalClickHouse | None = None
+        self._api = Api(self._data / "api", self._data / "logs" / "api.log", self._worker_environment)
 
     def run(self, stop: Event, on_ready: Callable[[StackState], None] = lambda _: None) -> None:
         """Starts everything, calls `on_ready` once all parts run, watches until `stop` is set, ends everything.
@@ -105,7 +106,7 @@ class Stack:
         if made:
             self._progress(f"secrets     made in {self._data / 'secrets'}: {', '.join(made)}")
         workers = [self._data / "workers" / job for job in JOBS]
-        wait_for_free([self._data / "kafka", *workers], self._progress)
+        wait_for_free([self._data / "kafka", *workers, self._data / "api"], self._progress)
         self._start_services()
         if stop.is_set():
             return
@@ -122,6 +123,7 @@ class Stack:
         for job in JOBS:
             log = self._data / "logs" / f"{job}.log"
             self._start(Watched(Worker(job, self._data / "workers" / job, log, self._worker_environment)))
+        self._start(Watched(self._api))
         deadline = time.monotonic() + _UP_SECONDS
         while not stop.is_set():
             self._look()
@@ -200,7 +202,8 @@ class Stack:
             elif watched.state == "starting" and part.is_ready():
                 watched.state, took = "running", time.monotonic() - watched.since
                 watched.since = time.monotonic()
-                self._say(watched, f"process {part.pid} ({took:.1f} s)")
+                where = f"{self._api.address}, " if part is self._api else ""
+                self._say(watched, f"{where}process {part.pid} ({took:.1f} s)")
                 self._write()
 
     def _died(self, watched: Watched, error: str | None) -> None:
@@ -215,7 +218,7 @@ class Stack:
         self._write()
 
     def _start_again(self, watched: Watched) -> None:
-        addresses = (self._kafka_bootstrap(), self._clickhouse_url())
+        addresses = self._addresses()
         try:
             if isinstance(watched.part, Service):
                 self._start_service(watched)
@@ -225,7 +228,7 @@ class Stack:
             self._died(watched, str(error).splitlines()[0])
             return
         self._write()
-        if addresses != (self._kafka_bootstrap(), self._clickhouse_url()):
+        if addresses != self._addresses():
             # It came back on another port: the workers must be told, and are told at their start only.
             for other in self._watched:
                 if isinstance(other.part, Worker):
@@ -264,9 +267,13 @@ class Stack:
             kafka=self._kafka_bootstrap() if kafka_there else None,
             clickhouse=self._clickhouse_address() if database_there else None,
             clickhouse_url=self._clickhouse_url() if database_there else None,
+            api=self._api.address if self._api.pid is not None else None,
             parts={watched.part.name: watched.shown() for watched in self._watched},
         )
         self._state.write(self._data)
+
+    def _addresses(self) -> tuple[str, str, str]:
+        return self._kafka_bootstrap(), self._clickhouse_url(), self._api.address
 
     def _kafka_bootstrap(self) -> str:
         return self._kafka.bootstrap if self._kafka is not None else self._settings.kafka().bootstrap
@@ -286,4 +293,5 @@ class Stack:
             "LINEAGE_DATA": str(self._data),
             "LINEAGE_KAFKA": self._kafka_bootstrap(),
             "LINEAGE_CLICKHOUSE": self._clickhouse_url(),
+            "LINEAGE_API": self._api.address,
         }

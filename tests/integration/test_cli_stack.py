@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse]
 
 RECIPIENTS = schema_dir() / "policies" / "recipients-example.yaml"
 AMENDMENT = schema_dir() / "policies" / "examples" / "aoxun-v2.yaml"
-PARTS = {"kafka", "clickhouse", "tagger", "loader", "links", "revisions"}
+PARTS = {"kafka", "clickhouse", "tagger", "loader", "links", "revisions", "erasures", "requests", "api"}
 SUBJECT_KEYS = {
     "event_id",
     "occurred_at",
