@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from infra.cli.options import json_option, located, say, table, write_json
+from infra.cli.policy_erasures import erasures
 from infra.cli.policy_review import coverage, diff, diff_of_recipients, lint
 from infra.cli.simulated_recipients import simulate_recipients
 from infra.cli.vendors import import_gvl
@@ -38,7 +39,7 @@ _FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_t
 
 @click.group()
 def policy() -> None:
-    """Publish, show, list, check and compare policies.
+    """Publish, show, list, check and compare policies; count whom they erase unasked.
 
     Example: lineage policy publish our-policy.yaml
     """
@@ -176,6 +177,7 @@ def _tell(published: Published, what: str, as_json: bool) -> None:
 policy.add_command(lint)
 policy.add_command(diff)
 policy.add_command(coverage)
+policy.add_command(erasures)
 recipients.add_command(diff_of_recipients)
 recipients.add_command(import_gvl)
 recipients.add_command(simulate_recipients)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,14 +10,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from click.testing import CliRunner, Result
 from clickhouse_driver import Client
 from confluent_kafka.admin import AdminClient
 
+from infra.cli.main import lineage
 from processors.case import DAY_MS as DAY
 from processors.erasure import Request, Terms, ended, to_record
 from processors.erasure_births import Birth, births, kept_for
 from processors.erasure_steps import take_step
 from processors.knowledge import ERASURE_CAUSES, ErasureCause, Knowledge, Policy, Purpose, Recipient
+from schemas import schema_dir
 from sinks.clickhouse import migrate
 from sinks.clickhouse.births import candidates, people
 from sinks.clickhouse.client import connect, execute
@@ -84,7 +88,7 @@ class Table:
     def write(self) -> None:
         columns = sorted({name for row in self.rows for name in row})
         # Columns that a row lacks hold what is none.
-        none = {"data_categories": [], "findings": [], "consent_action": "none", "verdict": "none"}
+        none: dict[str, Any] = {"data_categories": [], "findings": [], "consent_action": "none", "verdict": "none"}
         none |= {"erasure_phase": "none", "revision": 0, "consent_version": 0}
         rows = [tuple(row.get(name, none.get(name)) for name in columns) for row in self.rows]
         self.client.execute(f"INSERT INTO lineage ({', '.join(columns)}) VALUES", rows)
@@ -180,16 +184,12 @@ def test_the_erased_the_open_and_the_refused_are_not_found_again(table: Table, c
     asked = Request(UUID(int=77), NOW, alias=table.people[open_elsewhere], subject=open_elsewhere)
     [birth] = [b for b in due_people(client, KNOWLEDGE, "leave", NOW) if b.alias == table.people[refused]]
     [opened] = take_step(None, None, birth.step(NOW), Terms())
-    insert_erasure_states(client, [bytes_of(asked), bytes_of(opened)], [1, 2], "open")
+    insert_erasure_states(client, [to_record(asked), to_record(opened)], [1, 2], "open")
     assert table.due("leave") == {fresh}
-    closed = [bytes_of(ended(asked, "cancelled", NOW)), bytes_of(ended(opened, "refused", NOW))]
+    closed = [to_record(ended(asked, "cancelled", NOW)), to_record(ended(opened, "refused", NOW))]
     insert_erasure_states(client, closed, [3, 4], "ended")
     # A request of the person's own that came to nothing says nothing about the policy's.
     assert table.due("leave") == {open_elsewhere, fresh}
-
-
-def bytes_of(request: Request) -> dict[str, Any]:
-    return to_record(request)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -240,10 +240,13 @@ def live(table: Table, draw: random.Random) -> None:
     for _ in range(draw.randrange(4)):
         at = day()
         for revision in range(draw.choice([1, 1, 2])):
-            given = {"purpose": draw.choice(["service", "security", "ads", "strange", None]), "revision": revision}
-            given["data_categories"] = draw.choice([[], ["user.device"], ["user.device.ip"], ["user.content"]])
-            given["event_id"] = UUID(int=2 * 10**6 + len(table.rows) - revision)
-            table.collected(subject, at, draw.choice(["lawful", "violation"]), **given)
+            tags: dict[str, Any] = {
+                "purpose": draw.choice(["service", "security", "ads", "strange", None]),
+                "revision": revision,
+            }
+            tags["data_categories"] = draw.choice([[], ["user.device"], ["user.device.ip"], ["user.content"]])
+            tags["event_id"] = UUID(int=2 * 10**6 + len(table.rows) - revision)
+            table.collected(subject, at, draw.choice(["lawful", "violation"]), **tags)
     if draw.random() < 0.2:
         table.add(subject, day(), "transfer", **broken(draw.choice(["heir", "mended"])))
 
@@ -334,7 +337,7 @@ def test_many_are_told_in_runs_and_retention_is_looked_for_once_a_day(table: Tab
     assert looking.run_due(NOW + 60_000) == 2
     late = strangers(table, 1)[0]
     columns = "subject, event_id, occurred_at, activity, purpose, data_categories, verdict"
-    row = (late, UUID(int=9), EPOCH, "collect", "ads", [], "lawful")
+    row: tuple[Any, ...] = (late, UUID(int=9), EPOCH, "collect", "ads", [], "lawful")
     client.execute(f"INSERT INTO lineage ({columns}) VALUES", [row])
     client.execute("INSERT INTO subjects (alias, subject, version) VALUES", [(table.people[late], late, 1)])
     assert looking.run_due(NOW + 120_000) == 0
@@ -355,3 +358,34 @@ def test_a_policy_published_meanwhile_counts_at_once(table: Table, client: Clien
     assert looking.run_due(NOW + 60_000) == 1
     assert execute(client, "SELECT count() FROM erasure_requests") == [(0,)], "births write nothing but the topic"
     looking.close()
+
+
+def test_the_command_counts_by_cause_and_changes_nothing(clickhouse: Any, kafka: KafkaForTests, bus: Kafka) -> None:
+    url = clickhouse.database().url
+    client = connect(url)
+    migrate.apply(client)
+    table = Table(client)
+    for subject in strangers(table, 2):
+        table.said(subject, 4, "leave")
+    table.write()
+    client.disconnect()
+    policy = str(schema_dir() / "policies" / "aoxun.yaml")
+    where = ["--kafka", kafka.bootstrap, "--clickhouse", url, "--policy", policy]
+
+    def asked(*more: str) -> Result:
+        result = CliRunner().invoke(lineage, ["policy", "erasures", *where, *more])
+        assert result.exit_code == 0, result.output
+        return result
+
+    counted = {"minor": ("6", 0), "merger": ("3.2(2)", 0), "leave": ("4.2", 2), "withdrawal": ("4.2", 0)}
+    counted["retention"] = ("4.2", 0)
+    assert json.loads(asked("--at", "2026-04-01T00:00:00Z", "--json").stdout) == {
+        "at": "2026-04-01T00:00:00.000Z",
+        "policy_version": 1,
+        "due": [{"cause": c, "clause": clause, "people": n} for c, (clause, n) in counted.items()],
+    }
+    # The Aoxun policy gives 30 days to come back.
+    early = json.loads(asked("--at", "2026-02-01T00:00:00Z", "--json").stdout)
+    assert [line["people"] for line in early["due"]] == [0, 0, 0, 0, 0]
+    assert ["leave", "4.2", "2"] in [line.split() for line in asked("--at", "2026-04-01T00:00:00Z").stdout.splitlines()]
+    assert told(bus, table) == []
