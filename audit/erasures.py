@@ -110,7 +110,8 @@ def is_settled(document: Mapping[str, Any], now: int) -> bool:
 
 def _is_asked(target: Mapping[str, Any], now: int) -> bool:
     if target["state"] == "waiting":
-        return target["attempts"] > 0 and target["next_at"] is not None and target["next_at"] > now + SOON
+        # After fewer the pauses are short, and it may be asked at this moment.
+        return bool(target["attempts"] >= MANY_ATTEMPTS)
     return target["next_at"] is None or target["next_at"] > now + SOON
 
 

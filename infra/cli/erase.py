@@ -155,7 +155,8 @@ def _ask(
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for one in pool.map(ask, people):
                 asked.append(one)
-                line.show(f"{len(asked):,} of {len(people):,} asked for")
+                if len(people) > 1:
+                    line.show(f"{len(asked):,} of {len(people):,} asked for")
         return asked
     finally:
         line.clear()

@@ -13,12 +13,14 @@ import click
 from audit.erasures import instant, is_settled, open_recipients, request_answer, waits_for
 from infra.cli.erasure_queue import SHOWN_SECONDS, answering, now_ms, queue_lines, request_lines, wait_until_shown
 from infra.cli.options import ProgressLine, say, write_json
-from processors.erasure import Terms
+from processors.erasure import ENDED, Terms
 
 if TYPE_CHECKING:
     from clickhouse_driver import Client
 
 _LOOK_SECONDS = 0.5
+# Recipients that answer at once are worth waiting for.
+_QUIET_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,28 @@ def _due(asking: Asking, now: int) -> str | None:
 
 
 def wait_for(client: Client, request_ids: Sequence[UUID], seconds: float) -> None:
-    """Until none of them goes on without somebody outside. Raises `ClickException` when the time is up."""
+    """Until each is over, or has waited for somebody outside for ten seconds without a change.
+
+    Raises `ClickException` when the time is up.
+    """
     line = ProgressLine()
     deadline = time.monotonic() + seconds
     left = list(request_ids)
+    changed: dict[UUID, tuple[int, float]] = {}
+
+    def is_done(request_id: UUID, document: Mapping[str, Any] | None) -> bool:
+        if document is None or not is_settled(document, now_ms()):
+            return False
+        version, since = changed.setdefault(request_id, (document["version"], time.monotonic()))
+        if version != document["version"]:
+            changed[request_id] = document["version"], time.monotonic()
+            return False
+        return document["state"] in ENDED or time.monotonic() - since >= _QUIET_SECONDS
+
     try:
         while True:
             documents = {request_id: _newest(client, request_id) for request_id in left}
-            left = [id_ for id_, found in documents.items() if found is None or not is_settled(found, now_ms())]
+            left = [request_id for request_id, found in documents.items() if not is_done(request_id, found)]
             if not left:
                 return
             if time.monotonic() > deadline:

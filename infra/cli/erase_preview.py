@@ -96,10 +96,11 @@ def _identifiers(settings: Settings, person: bytes) -> list[str] | None:
 
 def preview_lines(answer: Mapping[str, Any]) -> Iterable[str]:
     """Lines for people."""
-    if answer["people"] == 1:
-        yield "known here" if answer["known"] else "never seen here, or not loaded yet: nobody would be asked"
-    else:
+    if answer["people"] > 1:
         yield f"{answer['known']:,} of {answer['people']:,} people are known here"
+    elif not answer["known"]:
+        yield "not known here (never seen, not loaded yet, or erased): nobody would be asked"
+        return
     if answer["request_id"]:
         yield f"open already: request {answer['request_id']} ({answer['state']}) would answer this one"
     if answer["identifiers"] is not None:
