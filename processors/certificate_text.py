@@ -8,8 +8,8 @@ from typing import Any
 
 _WIDTH = 100
 _STATES = {
-    "completed": "completed: everyone who had the data has answered for it, and nothing is left here",
-    "partially_completed": "partially completed: nothing is left here, and not everyone who had the data has erased it",
+    "completed": "completed: everyone who had the data has erased it, by the evidence below",
+    "partially_completed": "partially completed: erased in the own stores, and not by everyone who had the data, see below",
 }
 _ORIGINS = {
     "person": "the person",
@@ -31,12 +31,9 @@ def certificate_lines(claims: Mapping[str, Any]) -> Iterable[str]:
     yield ""
     yield from _recipients(claims["recipients"])
     yield ""
-    yield from _places(claims)
+    yield from _stores(claims["own_stores"])
     yield ""
-    yield "What remains"
-    for one in claims["remains"]:
-        until = f"until {_day(one['until'])} at the latest" if one["until"] else "without limit"
-        yield from _wrapped("  ", f"{', '.join(one['topics'])} ({until}): {one['what']}. {one['why_no_one']}.")
+    yield from _remains(claims["remains"])
     if claims["alarms"]:
         yield ""
         yield "Contradictions"
@@ -92,13 +89,23 @@ def _recipients(recipients: Sequence[Mapping[str, Any]]) -> Iterable[str]:
                 yield f"      answer: SHA-256 {digest}"
 
 
-def _places(claims: Mapping[str, Any]) -> Iterable[str]:
+def _stores(stores: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     yield "Own stores"
-    for store in claims["own_stores"]:
-        yield f"  {store['store']}: {store['state']} {_time(store['ended_at'])}".rstrip()
-    for place in claims["places"]:
-        gone = f", bytes gone by {_time(place['until'])}" if place["until"] else ""
-        yield f"  {place['place']}: {place['rows_removed']:,} rows removed, {place['survivors']} left{gone}"
+    for store in stores:
+        rows = "" if store["rows_removed"] is None else f"{store['rows_removed']:,} rows removed, "
+        at = f", {_time(store['ended_at'])}" if store["ended_at"] else ""
+        gone = f"; bytes gone from disk by {_time(store['until'])}" if store["until"] else ""
+        yield f"  {store['store']}: {rows}{store['survivors']} left{at}{gone}"
+
+
+def _remains(remains: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    yield "What remains, and why it names no one"
+    for why in dict.fromkeys(one["why_no_one"] for one in remains):
+        for one in remains:
+            if one["why_no_one"] == why:
+                until = f"until {_time(one['until'])[:16]} at the latest" if one["until"] else "without limit"
+                yield from _wrapped("  ", f"{', '.join(one['topics'])}: {one['what']}; {until}")
+        yield from _wrapped("      ", why)
 
 
 def _wrapped(first: str, text: str) -> Iterable[str]:
@@ -109,7 +116,3 @@ def _wrapped(first: str, text: str) -> Iterable[str]:
 
 def _time(instant: str | None) -> str:
     return "" if instant is None else f"{instant[:10]} {instant[11:19]}"
-
-
-def _day(instant: str) -> str:
-    return instant[:10]

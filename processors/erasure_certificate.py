@@ -115,11 +115,7 @@ def certificate(
         "completed_at": _instant(ended_at),
         "in_time": due_at is None or ended_at <= due_at,
         "recipients": [_recipient(target) for target in targets],
-        "own_stores": [_store(target) for target in state["targets"] if target["id"].startswith(STORE)],
-        "places": [
-            {"place": one.place, "rows_removed": one.rows, "survivors": one.survivors, "until": _instant(one.until)}
-            for one in erased_places
-        ],
+        "own_stores": _stores(state["targets"], erased_places),
         "remains": [_remains(one, ended_at) for one in REMAINS],
         "alarms": list(state["alarms"]),
     }
@@ -178,12 +174,21 @@ def _recipient(target: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _store(target: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "store": target["id"].removeprefix(STORE),
-        "state": target["state"],
-        "ended_at": _instant(target["ended_at"]),
-    }
+def _stores(targets: Sequence[Mapping[str, Any]], places: Sequence[ErasedPlace]) -> list[dict[str, Any]]:
+    """Every own store that was a target or purged; of what was not counted `rows_removed` is null."""
+    ended = {t["id"].removeprefix(STORE): t["ended_at"] for t in targets if t["id"].startswith(STORE)}
+    counted = {place.place: place for place in places}
+    return [
+        {
+            "store": name,
+            "state": "completed",
+            "ended_at": _instant(ended.get(name)),
+            "rows_removed": counted[name].rows if name in counted else None,
+            "survivors": 0,
+            "until": _instant(counted[name].until) if name in counted else None,
+        }
+        for name in dict.fromkeys([*ended, *counted])
+    ]
 
 
 def _remains(one: Remains, ended_at: int) -> dict[str, Any]:

@@ -32,15 +32,24 @@ _PSEUDONYM = (
     "the key is a pseudonym that only the holder of the secret pepper could make, out of the user id, and no table "
     "leads from it to anything else; the values hold no identifier and no personal value"
 )
-_RANDOM = "the key is a random number, and the link from it to the person is destroyed"
+_RANDOM = (
+    "the key is a random number, and the link from it to the person is destroyed; as long as the events as they came "
+    "in are kept, the holder of the pepper alone could lead from those to these, by the ids of events"
+)
 
 REMAINS: tuple[Remains, ...] = (
     Remains(("telemetry", "consent", "sharing"), "the events as they came in", _PSEUDONYM, days=30),
-    Remains(("dead-letters",), "events that could not be read, if there were any", _PSEUDONYM, days=30),
+    Remains(
+        ("dead-letters",),
+        "messages that could not be read, if there were any",
+        "the key is the same pseudonym where the sender gave it one; what the messages hold is the sender's",
+        days=30,
+    ),
     Remains(("erasure-requests",), "the steps of this request", _PSEUDONYM, days=60),
     Remains(
         ("subject-state",),
-        "that there was an erasure, and when: later events of this person are violations until they consent anew",
+        "that there was an erasure, and when (the table subjects holds the same): later events of this person are "
+        "violations until they consent anew",
         _PSEUDONYM,
     ),
     Remains(("lineage",), "the record of what was collected, disclosed and decided", _RANDOM),

@@ -37,7 +37,7 @@ SUBJECT = uuid.UUID("3d7c6a52-5b0e-4a55-9e0f-6a2b8c1d4e5f")
 REQUEST = uuid.UUID("0b9a8c7d-1111-4222-8333-444455556666")
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 OTHER = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
-PLACES = [ErasedPlace("clickhouse lineage", 1234, 0), ErasedPlace("clickhouse subjects", 1, 0, START + 4 * DAY)]
+PLACES = [ErasedPlace("lineage", 1234, 0), ErasedPlace("subjects", 1, 0, START + 4 * DAY)]
 
 
 def record(*targets: Target, **changes: Any) -> dict[str, Any]:
@@ -100,13 +100,24 @@ def test_says_what_was_asked_and_what_became_of_it() -> None:
         "ground": "PIPL 47: kept by law",
         "answers_sha256": ["ab" * 32],
     }
-    assert told["own_stores"] == [{"store": "lineage", "state": "completed", "ended_at": "2026-03-04T00:00:00.000Z"}]
-    assert told["places"][0] == {
-        "place": "clickhouse lineage",
-        "rows_removed": 1234,
-        "survivors": 0,
-        "until": None,
-    }
+    assert told["own_stores"] == [
+        {
+            "store": "lineage",
+            "state": "completed",
+            "ended_at": "2026-03-04T00:00:00.000Z",
+            "rows_removed": 1234,
+            "survivors": 0,
+            "until": None,
+        },
+        {
+            "store": "subjects",
+            "state": "completed",
+            "ended_at": None,
+            "rows_removed": 1,
+            "survivors": 0,
+            "until": "2026-03-05T00:00:00.000Z",
+        },
+    ]
 
 
 def test_without_exemption_clause_5_is_not_cited() -> None:
@@ -147,8 +158,8 @@ def test_text_for_people_tells_everything() -> None:
         "the recipient's signed word",
         "no answer within the term",
         "1,234 rows removed, 0 left",
-        "erased-subjects (without limit)",
-        "until 2026-04-10",
+        "no rebuild brings anything back; without limit",
+        "until 2026-04-10 00:00 at the latest",
         "verified by one-time code",
         "aoxun.example",
         "Policy, version 3",
@@ -205,8 +216,8 @@ def test_completed_is_not_said_where_somebody_did_not_erase(state: str) -> None:
 def test_own_stores_must_be_purged() -> None:
     with pytest.raises(NotCertifiableError, match="own stores"):
         claims(recipient("lumen"), store("failed"), state="partially_completed")
-    with pytest.raises(NotCertifiableError, match="survive in clickhouse lineage"):
-        certificate(record(), [ErasedPlace("clickhouse lineage", 5, 1)], "x", START)
+    with pytest.raises(NotCertifiableError, match="survive in lineage"):
+        certificate(record(), [ErasedPlace("lineage", 5, 1)], "x", START)
     with pytest.raises(NotCertifiableError, match="erased_at"):
         claims(erased_at=None)
 
