@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 
@@ -228,6 +229,15 @@ def test_killed_workers_come_back_and_nothing_is_lost_or_doubled(lineage: Lineag
     assert_counts(lineage("totals"), events_in(first, second))
 
 
+def test_a_killed_api_comes_back_where_it_was(lineage: Lineage) -> None:
+    before = lineage("status")
+    os.kill(before["parts"]["api"]["pid"], signal.SIGKILL)
+    eventually(lambda: lineage("status")["parts"]["api"]["restarts"] == 1)
+    eventually(lambda: lineage("status")["parts"]["api"]["state"] == "running")
+    assert lineage("status")["api"] == before["api"]
+    assert httpx.get(f"http://{before['api']}/readyz").json() == {"ready": True, "missing": []}
+
+
 def test_a_message_that_is_no_event_becomes_a_dead_letter(lineage: Lineage) -> None:
     producer = Producer({"bootstrap.servers": lineage("status")["kafka"], "partitioner": "murmur2"})
     key = alias(settings({}, data=lineage.data).pepper(), "somebody")
@@ -274,7 +284,8 @@ def test_down_and_up_go_on_with_the_same_data(lineage: Lineage) -> None:
     done = lineage.run("up", "--background", "--json")
     assert done.returncode == 0, done.stderr
     after = json.loads(done.stdout)
-    assert (after["kafka"], after["clickhouse"]) == (before["kafka"], before["clickhouse"])
+    where = ("kafka", "clickhouse", "api")
+    assert [after[name] for name in where] == [before[name] for name in where]
     assert "created" not in done.stderr
     assert "published" not in done.stderr
     lineage("wait", "--timeout", "60")
