@@ -9,7 +9,7 @@ from typing import Any
 _WIDTH = 100
 _STATES = {
     "completed": "completed: everyone who had the data has erased it, by the evidence below",
-    "partially_completed": "partially completed: erased in the own stores, and not by everyone who had the data, see below",
+    "partially_completed": "partially completed: erased in the own stores, not by everyone who had the data",
 }
 _ORIGINS = {
     "person": "the person",
