@@ -136,10 +136,11 @@ def test_a_bad_signature_is_refused_and_changes_nothing(api: ApiProcess, simulat
     try:
         key = idempotency_key(request_id, "lumen", 1)
         ask(simulator, "lumen", key, callback_url(api.url, request_id, "lumen"))
-        until(lambda: counted(api)["refused"] > before["refused"])
+        until(lambda: counted(api)["refused"] >= before["refused"] + 2)
+        # Before it signs rightly again: it repeats what was not taken.
+        assert receipts(api, request_id) == []
     finally:
         simulator.change("lumen", FAST)
-    assert receipts(api, request_id) == []
 
 
 @pytest.mark.parametrize("target", ["vendor", "old-agency", "nobody", "a%2Fb", "lumen/x"])
