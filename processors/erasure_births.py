@@ -65,16 +65,8 @@ class Birth(NamedTuple):
         return UUID(bytes=uuid5(UUID(bytes=self.alias), f"{self.cause}:{self.arose_at}").bytes, version=4)
 
     def step(self, now: int) -> Step:
-        """The step that opens the request: nobody's identity is left to verify, as nobody asked."""
-        return Step(
-            self.request_id,
-            self.alias,
-            now,
-            "verified",
-            origin=self.cause,
-            verified_by=f"by the policy, clause {self.clause}",
-            requester=REQUESTER,
-        )
+        """The step that opens the request. What confirms it after the notice is that the cause still stands."""
+        return Step(self.request_id, self.alias, now, "received", origin=self.cause, requester=REQUESTER)
 
 
 def births(people: Iterable[Person], cause: str, view: View, now: int) -> list[Birth]:

@@ -25,14 +25,14 @@ _ERASED = "(activity = 'erase' AND erasure_phase = 'completed')"
 _UNTIL_NOW = "occurred_at <= fromUnixTimestamp64Milli(%(now)s, 'UTC')"
 # What a cause arose at must not be later, so that its days have passed.
 _ARISEN = "fromUnixTimestamp64Milli(%(arisen)s, 'UTC')"
-_NOT_OPEN = """subject NOT IN
+_NOT_OPEN = """(%(open)s = 1 OR subject NOT IN
 (
     SELECT subject FROM subjects WHERE alias IN
     (
         SELECT alias FROM erasing
         WHERE request_id IN (SELECT request_id FROM erasure_requests FINAL WHERE isNull(ended_at))
     )
-)"""
+))"""
 
 # Of each person of whom something is on record what they said last, and when; 1970: never. Of two facts of one moment
 # the younger band counts, and no guardian's consent (verdicts.md, "States at t").
@@ -147,6 +147,16 @@ GROUP BY subject
 """
 _KNOWN_REQUESTS = "SELECT DISTINCT request_id FROM erasure_requests WHERE request_id IN (SELECT request_id FROM asked)"
 
+_WAITING = """
+SELECT request_id, hex(alias), origin FROM erasing INNER JOIN
+(
+    SELECT request_id, origin FROM erasure_requests FINAL
+    WHERE state = 'received' AND origin IN %(causes)s
+      AND received_at <= fromUnixTimestamp64Milli(%(until)s, 'UTC')
+      AND JSONExtractString(document, 'requester') = %(requester)s
+) AS waiting USING (request_id)
+"""
+
 _SETTINGS: Mapping[str, Any] = {
     "select_sequential_consistency": 1,
     "max_execution_time": 0,
@@ -159,19 +169,20 @@ _SETTINGS: Mapping[str, Any] = {
 _BANDS = ["adult", "14_17", "under_14"]
 
 
-def candidates(client: Client, cause: str, view: View, now: int) -> dict[UUID, int | None]:
+def candidates(client: Client, cause: str, view: View, now: int, with_open: bool = False) -> dict[UUID, int | None]:
     """Everybody who is due for a cause at `now` (ms), and few others: subject → how long all that was collected of them
     is kept (ms; the cause `retention` only).
 
-    view: what is known at `now`. Nobody, if its policy does not name the cause. Raises ClickHouseError.
+    view: what is known at `now`. Nobody, if its policy does not name the cause. with_open: also those whose erasure is
+    open already. Raises ClickHouseError.
     """
     policy = view.policy
     if policy is None or cause not in policy.erasure:
         return {}
     arisen = now - policy.erasure[cause].after_days * DAY_MS
-    given = {"now": now, "arisen": arisen, "bands": _BANDS}
+    given = {"now": now, "arisen": arisen, "bands": _BANDS, "open": int(with_open)}
     if cause == "retention":
-        return _expired(client, policy, arisen)
+        return _expired(client, policy, arisen, with_open)
     if cause == "merger":
         given["successors"] = view.unpledged_successors()
         if not given["successors"]:
@@ -183,7 +194,7 @@ def candidates(client: Client, cause: str, view: View, now: int) -> dict[UUID, i
 _SIEVES: Mapping[str, str] = {"minor": _MINORS, "merger": _TRANSFERRED, "leave": _LEFT, "withdrawal": _WITHDRAWN}
 
 
-def _expired(client: Client, policy: Policy, arisen: int) -> dict[UUID, int | None]:
+def _expired(client: Client, policy: Policy, arisen: int, with_open: bool) -> dict[UUID, int | None]:
     kept = [(shape, kept_for(policy, purpose, categories)) for shape, purpose, categories in execute(client, _SHAPES)]
     limited = [(shape, days) for shape, days in kept if days is not None]
     if not limited:
@@ -192,6 +203,7 @@ def _expired(client: Client, policy: Policy, arisen: int) -> dict[UUID, int | No
         "shapes": [shape for shape, _ in limited],
         "days": [days for _, days in limited],
         "arisen": arisen,
+        "open": int(with_open),
         "quiet": arisen - min(days for _, days in limited) * DAY_MS,
     }
     return dict(execute(client, _EXPIRED, given, **_SETTINGS))
@@ -238,6 +250,18 @@ def _fact(event_id: UUID, at: int, action: str, content: Sequence[Any]) -> Conse
     return ConsentFact(
         event_id.bytes, at, action, version or None, band, granted, activity, purpose, recipient, tuple(categories)
     )
+
+
+def waiting_requests(
+    client: Client, causes: Sequence[str], requester: str, until: int
+) -> list[tuple[UUID, bytes, str]]:
+    """(request id, alias, cause) of those that `requester` opened by `until` (ms) and nobody has verified since.
+
+    Raises ClickHouseError.
+    """
+    given = {"causes": list(causes), "requester": requester, "until": until}
+    rows = execute(client, _WAITING, given, **_SETTINGS)
+    return [(request_id, bytes.fromhex(alias), cause) for request_id, alias, cause in rows]
 
 
 def known_requests(client: Client, request_ids: Sequence[UUID]) -> set[UUID]:

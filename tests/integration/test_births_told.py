@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -15,11 +16,14 @@ from confluent_kafka.admin import AdminClient
 
 from infra.cli.main import lineage
 from processors.case import DAY_MS as DAY
+from processors.erasure import Step, Terms, to_record
 from processors.erasure_births import Birth
+from processors.erasure_steps import take_step
 from processors.knowledge import Knowledge, Policy
 from schemas import schema_dir
 from sinks.clickhouse import migrate
 from sinks.clickhouse.client import connect, execute
+from sinks.clickhouse.erasures import insert_erasure_states
 from streams.kafka import Kafka
 from streams.scan import scan
 from streams.serdes import Deserializer
@@ -27,6 +31,8 @@ from streams.topics import ERASURE_REQUESTS, apply, plan
 from streams.workflows.births import Births
 from tests.kafka_fixture import KafkaForTests
 from tests.lives_table import EPOCH, KNOWLEDGE, NOW, PURPOSES, START, Table
+
+STEP = Step(UUID(int=0), b"", 0, "received")
 
 
 @pytest.fixture
@@ -83,11 +89,7 @@ def test_who_is_due_is_told_once_to_the_topic_that_the_tagger_reads(table: Table
     assert {subject: step["origin"] for subject, step in steps.items()} == {left: "leave", minor: "minor"}
     step = steps[minor]
     assert UUID(bytes=step["request_id"]) == Birth(table.people[minor], "minor", "minor", START + 2 * DAY).request_id
-    assert (step["step"], step["verified_by"], step["requester"]) == (
-        "verified",
-        "by the policy, clause minor",
-        "lineage",
-    )
+    assert (step["step"], step["verified_by"], step["requester"]) == ("received", "", "lineage")
     assert step["occurred_at"] == NOW
 
     # Another process, before the controller has heard: the same requests.
@@ -96,6 +98,50 @@ def test_who_is_due_is_told_once_to_the_topic_that_the_tagger_reads(table: Table
     assert {UUID(bytes=s["request_id"]) for _, s in told(bus, table)} == {
         UUID(bytes=s["request_id"]) for s in steps.values()
     }
+    looking.close()
+
+
+def test_after_the_notice_it_is_verified_or_the_cause_is_gone(table: Table, client: Client, bus: Kafka) -> None:
+    stays, returns = strangers(table, 2)
+    for subject in (stays, returns):
+        table.said(subject, 4, "leave")
+    table.write()
+    looking = Births(bus, client, lambda: KNOWLEDGE)
+    assert looking.run_due(NOW) == 2
+    opened = [
+        to_record(request)
+        for subject, step in told(bus, table)
+        for request in take_step(
+            None,
+            None,
+            replace(
+                STEP,
+                request_id=UUID(bytes=step["request_id"]),
+                alias=table.people[subject],
+                occurred_at=NOW,
+                origin=step["origin"],
+                requester=step["requester"],
+            ),
+            Terms(),
+        )
+    ]
+    insert_erasure_states(client, opened, [1, 2], "opened")
+    table.said(returns, 5, "accept", consent_version=1)
+    table.write()
+    assert looking.run_due(NOW + DAY - 1) == 0
+    assert len(told(bus, table)) == 2, "within the notice nothing more is told"
+    looking.run_due(NOW + DAY)
+    looking.run_due(NOW + DAY + 60_000)
+    steps = {
+        subject: (step["step"], step["verified_by"], step["ground"])
+        for subject, step in told(bus, table)
+        if step["step"] != "received"
+    }
+    assert steps == {
+        stays: ("verified", "the policy, clause leave", ""),
+        returns: ("cancelled", "", "the cause is gone"),
+    }
+    assert len(told(bus, table)) == 4
     looking.close()
 
 

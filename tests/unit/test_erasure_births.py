@@ -185,11 +185,11 @@ def test_the_same_cause_found_again_is_the_same_request() -> None:
     assert birth.request_id.version == 4
 
 
-def test_the_controller_opens_it_once_and_its_term_runs() -> None:
+def test_the_controller_opens_it_once_and_no_term_runs_yet() -> None:
     birth = Birth(ALIAS, "minor", "6", 5)
     [opened] = take_step(None, None, birth.step(NOW), Terms())
-    assert (opened.origin, opened.verified_by) == ("minor", "by the policy, clause 6")
-    assert (opened.alias, opened.verified_at, opened.due_at) == (ALIAS, NOW, NOW + 30 * DAY)
+    assert (opened.origin, opened.state) == ("minor", "received")
+    assert (opened.alias, opened.verified_at, opened.due_at, opened.next_at) == (ALIAS, None, None, None)
     assert take_step(opened, opened, birth.step(NOW + 1), Terms()) == []
 
 
