@@ -100,13 +100,13 @@ def test_a_signed_callback_becomes_a_receipt(api: ApiProcess, simulator: Recipie
     key = idempotency_key(request_id, "lumen", 2)
     before = counted(api)
     ask(simulator, "lumen", key, callback_url(api.url, request_id, "lumen"))
-    until(lambda: any(each["answer"] == "completed" for each in receipts(api, request_id)))
-    first, *_, last = receipts(api, request_id)
-    assert (first["answer"], last["answer"], last["grade"]) == ("acknowledged", "completed", "signed")
-    assert {each["target"] for each in (first, last)} == {"lumen"}
-    assert {each["idempotency_key"] for each in (first, last)} == {key.bytes}
-    assert (len(last["evidence"]), last["source"]) == (64, "opendsr")
-    assert counted(api)["accepted"] >= before["accepted"] + 2
+    until(lambda: {"acknowledged", "completed"} <= {each["answer"] for each in receipts(api, request_id)})
+    # In whatever order: both may be under way at once.
+    found = receipts(api, request_id)
+    completed = next(each for each in found if each["answer"] == "completed")
+    assert {(each["target"], each["idempotency_key"]) for each in found} == {("lumen", key.bytes)}
+    assert (completed["grade"], len(completed["evidence"]), completed["source"]) == ("signed", 64, "opendsr")
+    until(lambda: counted(api)["accepted"] >= before["accepted"] + 2)
 
 
 def test_a_callback_for_another_command_than_its_url_names_is_unknown(
