@@ -26,6 +26,8 @@ from sinks.recipients.transport import Reply, TransientError, Transport, Transpo
 API_VERSION = "2.0"
 REGULATIONS = ("gdpr", "ccpa")
 DISCOVERY_SECONDS = 86_400.0
+# How soon a certificate that does not fit may be asked for again.
+CERTIFICATE_SECONDS = 30.0
 # How soon it is asked how it stands: a tenth of what it expects to take, within these bounds.
 SOONEST_CHECK, LATEST_CHECK = 5.0, 86_400.0
 DOMAIN, SIGNATURE = "x-opendsr-processor-domain", "x-opendsr-signature"
@@ -57,6 +59,7 @@ class OpenDsrConnector:
         self._clock = clock
         self._discovered: tuple[float, list[tuple[str, str]], str] | None = None
         self._certificate: x509.Certificate | None = None
+        self._certified_at = 0.0
 
     async def dispatch(self, command: Command) -> Answer:
         """Section 7. A processor that knows the id already is asked how it stands instead."""
@@ -193,9 +196,11 @@ class OpenDsrConnector:
                 verify(body, signature, self._certificate)
                 return
             except SignatureError:
-                # Perhaps it has a new certificate.
-                self._certificate = None
+                # Perhaps it has a new certificate; forgers must not make us ask for it all the time.
+                if self._clock() - self._certified_at < CERTIFICATE_SECONDS:
+                    raise
         certificate = await self._fetch_certificate()
+        self._certified_at = self._clock()
         verify(body, signature, certificate)
         self._certificate = certificate
 

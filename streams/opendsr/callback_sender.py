@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from processors.erasure import Callback, Request
+from processors.erasure import Callback, Request, Terms
 from sinks.recipients.transport import Transport, TransportError
 from streams.opendsr.answers import callback_body
 from streams.opendsr.signing import Signer
@@ -27,7 +27,8 @@ class CallbackSender:
         body = callback_body(
             request,
             callback,
-            expected_at=request.due_at or request.received_at,
+            # Unverified, the term has not begun; it is what it would be.
+            expected_at=request.due_at or request.received_at + Terms().response,
             domain=self._signer.domain,
         )
         headers = {"Content-Type": "application/json", **self._signer.headers(body)}
