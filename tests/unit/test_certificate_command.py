@@ -91,6 +91,17 @@ def test_an_altered_byte_is_noticed(data: Path, file: Path, capsys: pytest.Captu
     assert run(capsys, "certificate", "verify", str(file), "--data", str(data))[0] == 1
 
 
+@pytest.mark.parametrize("change", [{"recipients": 5}, {"state": "x"}, {"remains": [{}]}, {"issuer": "\x1b[2J"}])
+def test_whatever_somebody_has_signed_is_told(
+    data: Path, file: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object]
+) -> None:
+    key = load_signing_key((data / "secrets" / "certificate-signing.pem").read_bytes())
+    file.write_text(sign(certificate(record(), PLACES, "aoxun.example", START) | change, key))
+    code, out, err = run(capsys, "certificate", "verify", str(file), "--data", str(data))
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+
+
 def test_a_key_of_another_kind_is_an_error(data: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sealing = data / "secrets" / "controller-public.pem"
     code, _, err = run(capsys, "certificate", "verify", str(file), "--key", str(sealing))
