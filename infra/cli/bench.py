@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ NAMES = ("tagger", "loader", "erasure")
 @click.option("--peer-events", type=click.IntRange(1), help="Events for the peer, which is slower.")
 @click.option("--rows", type=click.IntRange(1000), help="erasure: rows in the table; 20 million.")
 @click.option("--erased", type=click.IntRange(1), help="erasure: how many people are purged as one batch; 10,000.")
+@click.option("--requests", type=click.IntRange(0), help="erasure: requests to dispatch, 0 for none; 1,000.")
+@click.option("--targets", type=click.IntRange(1), help="erasure: recipients of each request; 20.")
 @json_option
 @located
 def bench(
@@ -41,6 +44,8 @@ def bench(
     peer_events: int | None,
     rows: int | None,
     erased: int | None,
+    requests: int | None,
+    targets: int | None,
     as_json: bool,
     settings: Settings,
 ) -> None:
@@ -48,7 +53,8 @@ def bench(
 
     tagger, loader: against a plain Faust agent that does the same, in one run: events a second, CPU microseconds an
     event, memory, and how many times the peer's throughput per CPU second ours is. erasure: how long the purge of many
-    people from a full table takes, against one person alone, and what a reader feels of it.
+    people from a full table takes, against one person alone, and what a reader feels of it; and how long from many
+    requests to the last command at many recipients.
 
     \b
     Examples:
@@ -56,6 +62,7 @@ def bench(
       lineage bench erasure --rows 2000000
     """
     given = {"people": people, "events": events, "peer_events": peer_events, "rows": rows, "erased": erased}
+    dispatched = {"requests": 1000 if requests is None else requests, "targets": targets or 20}
     of_erasure = {"people", "rows", "erased"}
     taken = of_erasure if name == "erasure" else given.keys() - of_erasure | {"people"}
     if strange := [key for key, size in given.items() if size and key not in taken]:
@@ -66,6 +73,8 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="lineage-bench-") as folder:
         if name == "erasure":
             answer = _measure_erasure(Path(folder), sizes)
+            if dispatched["requests"]:
+                answer["results"] += _measure_dispatch(Path(folder) / "stack", settings, dispatched)["results"]
         else:
             answer = _measure(name, Path(folder), settings, sizes)
     if as_json:
@@ -115,6 +124,22 @@ def _measure_erasure(folder: Path, sizes: dict[str, int]) -> dict[str, Any]:
         return erasure.run(database.url, say, **sizes)
     finally:
         database.stop()
+
+
+def _measure_dispatch(data: Path, settings: Settings, sizes: dict[str, int]) -> dict[str, Any]:
+    from benchmarks import erasure_dispatch
+    from infra.cli.demo_erasure import run
+    from streams.producer import LineageProducer
+
+    own = replace(settings, data=data, kafka_bootstrap=None, clickhouse_url=None, secret_files={}, connectors=None)
+    say("starting a whole stack")
+    run(own, "up", "--background")
+    try:
+        kafka = own.kafka()
+        with LineageProducer(kafka.bootstrap, own.pepper(), own.controller_public_key()) as producer:
+            return erasure_dispatch.run(kafka, producer, own.pepper(), data, say, **sizes)
+    finally:
+        run(own, "down")
 
 
 def _measure(name: str, folder: Path, settings: Settings, sizes: dict[str, int]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import click
 
 from audit.subject import subject_lineage
 from infra.cli.audit import clickhouse, count_everything, lineage_table, summary, totals_lines
+from infra.cli.demo_erasure import erase, show_erasure, simulated_recipients
 from infra.cli.ingest import ingest_file
 from infra.cli.options import ProgressLine, json_option, located, say, write_json
 from infra.cli.simulate import START
@@ -45,7 +46,8 @@ _FEW, _MANY = 16, 40
 @json_option
 @located
 def demo(people: int, months: float, seed: int, keep: bool, as_json: bool, settings: Settings) -> None:
-    """Start a stack of its own, simulate people, run them through, show one person's lineage and the totals, stop.
+    """Start a stack of its own, simulate people, run them through, show one person's lineage and the totals, erase that
+    person at every recipient and here, stop.
 
     In a temporary directory that is removed at the end; with --data or --keep in a directory that stays.
 
@@ -93,7 +95,9 @@ def _run(settings: Settings, people: int, months: float, seed: int, quiet: bool)
     with step("ask for one person's lineage, and for the totals"):
         person, lineage = _most_telling(settings, candidates)
         counted = count_everything(settings)
-    answer = {"user": person, "subject": lineage, "totals": counted, "ingested": ingested}
+    with step("erase this person, at every recipient and here (lineage erase --wait)"), simulated_recipients(settings):
+        erased = erase(settings, person)
+    answer = {"user": person, "subject": lineage, "totals": counted, "ingested": ingested, "erased": erased}
     if quiet:
         return answer
     click.echo(f"\n$ lineage subject {person}")
@@ -103,6 +107,7 @@ def _run(settings: Settings, people: int, months: float, seed: int, quiet: bool)
     click.echo("\n$ lineage totals")
     for line in totals_lines(counted):
         click.echo(line)
+    show_erasure(settings, person, erased)
     click.echo()
     return answer
 
