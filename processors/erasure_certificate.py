@@ -47,7 +47,9 @@ _BORN = {
     "minor": ("6", "data of minors without a guardian's consent is deleted"),
     "retention": ("4.2", "data is kept no longer than its purposes and the law need it"),
     "shutdown": ("4.2", "data is deleted when the service ends"),
-    "merger": ("3.2", "a successor that does not take on the policy must ask for consent anew"),
+    "leave": ("4.2", "data is kept no longer than its purposes and the law need it"),
+    "withdrawal": ("4.2", "data is kept no longer than its purposes and the law need it"),
+    "merger": ("3.2(2)", "a successor that does not take on the policy must ask for consent anew"),
 }
 
 
