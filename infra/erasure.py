@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -58,7 +58,7 @@ def erasures(
         load_private_key(settings.controller_private_key()),
         (*purged_places(), "identities"),
         terms,
-        certifier(settings),
+        certifier(settings, lambda: reference.knowledge),
         lambda: public_url(settings, connectors()),
         registry,
     )
@@ -93,7 +93,7 @@ def terms_of(knowledge: Knowledge, term_days: float | None = None) -> Terms:
     return Terms(response=response, margin=min(DAY, response // 10), longest_backoff=max(2000, response // 50))
 
 
-def certifier(settings: Settings) -> Certify:
+def certifier(settings: Settings, knowledge: Callable[[], Knowledge]) -> Certify:
     """What makes and signs certificates. Raises `SettingsError`."""
     key = load_pem_private_key(settings.certificate_key(), password=None)
 
@@ -102,6 +102,8 @@ def certifier(settings: Settings) -> Certify:
         record = to_record(replace(ended, alias=request.alias, subject=request.subject))
         places = [ErasedPlace(place, count, 0) for place, count in rows.items()]
         assert ended.ended_at is not None
-        return sign(certificate(record, places, settings.opendsr_domain, ended.ended_at), key)  # type: ignore[arg-type]
+        policy = knowledge().view(knowledge().epoch(ended.ended_at)).policy
+        title = f"version {policy.version}" if policy else ""
+        return sign(certificate(record, places, settings.opendsr_domain, ended.ended_at, title), key)  # type: ignore[arg-type]
 
     return certify

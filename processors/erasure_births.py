@@ -42,6 +42,7 @@ class Person:
     """
 
     alias: bytes
+    subject: UUID
     facts: tuple[ConsentFact, ...] = ()
     erased: tuple[int, ...] = ()
     first_event: int | None = None
@@ -54,15 +55,17 @@ class Birth(NamedTuple):
     """One person is due. `arose_at`: when the cause arose, ms; the request is due `after_days` later."""
 
     alias: bytes
+    subject: UUID
     cause: str
     clause: str
     arose_at: int
 
     @property
     def request_id(self) -> UUID:
-        """The same for the same cause of the same person, however often it is found."""
-        # OpenDSR wants ids of version 4.
-        return UUID(bytes=uuid5(UUID(bytes=self.alias), f"{self.cause}:{self.arose_at}").bytes, version=4)
+        """The same for the same cause of the same subject, however often it is found."""
+        # Of the subject, which stands beside it in the log anyhow and is nobody's in the end; never of the alias, which
+        # whoever holds the pepper can make. OpenDSR wants ids of version 4.
+        return UUID(bytes=uuid5(self.subject, f"{self.cause}:{self.arose_at}").bytes, version=4)
 
     def step(self, now: int) -> Step:
         """The step that opens the request. What confirms it after the notice is that the cause still stands."""
@@ -79,7 +82,7 @@ def births(people: Iterable[Person], cause: str, view: View, now: int) -> list[B
         return []
     arose = [(person, _arose(person, cause, view, now)) for person in people]
     return [
-        Birth(person.alias, cause, terms.clause, at)
+        Birth(person.alias, person.subject, cause, terms.clause, at)
         for person, at in arose
         if at is not None and at + terms.after_days * DAY_MS <= now
     ]

@@ -90,7 +90,8 @@ class Routes:
         following = min((day for day in (*task.remind_days, task.expire_days) if day > days), default=task.expire_days)
         return Answer(
             "dispatched",
-            Grade.dispatched if target.attempts > 0 and target.id != PUBLIC else Grade.none,
+            # Nobody has sent anything yet.
+            Grade.none,
             detail=f"{what}: lineage requests task {request.request_id} {target.id}{reminded}",
             check_after=(since + following * DAY - now) / SECOND,
         )

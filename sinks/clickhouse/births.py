@@ -234,6 +234,7 @@ def people(client: Client, found: Mapping[UUID, int | None], now: int) -> list[P
         told.append(
             Person(
                 alias=aliases[subject],
+                subject=subject,
                 facts=tuple(facts.get(subject, ())),
                 erased=tuple(erased.get(subject, ())),
                 first_event=first,

@@ -88,7 +88,10 @@ def test_who_is_due_is_told_once_to_the_topic_that_the_tagger_reads(table: Table
     steps = dict(told(bus, table))
     assert {subject: step["origin"] for subject, step in steps.items()} == {left: "leave", minor: "minor"}
     step = steps[minor]
-    assert UUID(bytes=step["request_id"]) == Birth(table.people[minor], "minor", "minor", START + 2 * DAY).request_id
+    assert (
+        UUID(bytes=step["request_id"])
+        == Birth(table.people[minor], minor, "minor", "minor", START + 2 * DAY).request_id
+    )
     assert (step["step"], step["verified_by"], step["requester"]) == ("received", "", "lineage")
     assert step["occurred_at"] == NOW
 

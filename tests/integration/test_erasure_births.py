@@ -51,7 +51,7 @@ def test_each_cause_is_found_and_counted(table: Table, client: Client) -> None:
     assert due_now(client, KNOWLEDGE, START) == [(cause, cause, 0) for cause in ERASURE_CAUSES]
     assert due_now(client, Knowledge([], []), NOW) == []
     [birth] = due_people(client, KNOWLEDGE, "retention", NOW)
-    assert birth == Birth(table.people[expired], "retention", "retention", START + 36 * DAY + 1)
+    assert birth == Birth(table.people[expired], expired, "retention", "retention", START + 36 * DAY + 1)
 
 
 def test_causes_that_were_put_right_find_nobody(table: Table) -> None:

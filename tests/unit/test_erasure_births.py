@@ -15,6 +15,7 @@ from processors.erasure_steps import take_step
 from processors.knowledge import ERASURE_CAUSES, ErasureCause, Knowledge, Policy, Purpose, Recipient, View
 
 ALIAS = bytes(range(16))
+SUBJECT = UUID(bytes=bytes(range(16)))
 GRACE = 10
 NOW = 100 * DAY
 PURPOSES = {"service": Purpose("2.1", "policy_acceptance", ("*",)), "ads": Purpose("2.6", "opt_out", ("*",), 90)}
@@ -33,7 +34,7 @@ def fact(day: float, action: str, **fields: Any) -> ConsentFact:
 
 def arose(cause: str, *facts: ConsentFact, at: View | None = None, now: int = NOW, **known: Any) -> int | None:
     """The day on which the cause arose, if the person is due."""
-    person = Person(ALIAS, facts, **known)
+    person = Person(ALIAS, SUBJECT, facts, **known)
     found = births([person], cause, at or view(now=now), now)
     assert [birth.clause for birth in found] == [f"c-{cause}"] * len(found)
     return found[0].arose_at // DAY if found else None
@@ -165,6 +166,7 @@ def test_the_days_of_grace_count_from_when_the_cause_arose() -> None:
 def test_a_cause_that_the_policy_does_not_name_opens_nothing(cause: str) -> None:
     person = Person(
         ALIAS,
+        SUBJECT,
         (MINOR, LEFT, fact(21, "withdraw", activity="use", purpose="*")),
         first_event=2 * DAY,
         transfers=(Transfer("heir", None, (), 20 * DAY),),
@@ -177,16 +179,20 @@ def test_a_cause_that_the_policy_does_not_name_opens_nothing(cause: str) -> None
 
 
 def test_the_same_cause_found_again_is_the_same_request() -> None:
-    birth, again = Birth(ALIAS, "leave", "4.2", 5), Birth(ALIAS, "leave", "another", 5)
+    birth, again = Birth(ALIAS, SUBJECT, "leave", "4.2", 5), Birth(ALIAS, SUBJECT, "leave", "another", 5)
     assert birth.request_id == again.request_id == UUID("8ec57e84-a9d7-43ea-beca-48558d68b1ac")
-    others = [Birth(ALIAS, "leave", "4.2", 6), Birth(ALIAS, "minor", "4.2", 5), Birth(bytes(16), "leave", "4.2", 5)]
+    others = [
+        Birth(ALIAS, SUBJECT, "leave", "4.2", 6),
+        Birth(ALIAS, SUBJECT, "minor", "4.2", 5),
+        Birth(ALIAS, UUID(int=99), "leave", "4.2", 5),
+    ]
     assert len({birth.request_id, *(other.request_id for other in others)}) == 4
     # OpenDSR wants version 4.
     assert birth.request_id.version == 4
 
 
 def test_the_controller_opens_it_once_and_no_term_runs_yet() -> None:
-    birth = Birth(ALIAS, "minor", "6", 5)
+    birth = Birth(ALIAS, SUBJECT, "minor", "6", 5)
     [opened] = take_step(None, None, birth.step(NOW), Terms())
     assert (opened.origin, opened.state) == ("minor", "received")
     assert (opened.alias, opened.verified_at, opened.due_at, opened.next_at) == (ALIAS, None, None, None)
