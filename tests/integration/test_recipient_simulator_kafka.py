@@ -16,7 +16,6 @@ from streams.identities import Identity, key_id, load_public_key, plain_identiti
 from streams.kafka import Kafka
 from streams.scan import scan
 from streams.serdes import DecodeError, Deserializer, Serializer
-from streams.topics import ERASURE_COMMANDS, ERASURE_RECEIPTS, apply, plan
 from tests.kafka_fixture import KafkaForTests
 
 EMAIL = Identity("email", "raw", "wang.fang@example.org")
@@ -26,13 +25,16 @@ FAST = Profile(start_s=(0.02, 0.03), complete_s=(0.1, 0.15))
 class Commands:
     """Sends commands as the controller does, and reads the receipts of one request."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self.kafka = Kafka(bootstrap)
-        admin = self.kafka.admin()
-        missing = [change for change in plan(admin) if change.topic in (ERASURE_COMMANDS, ERASURE_RECEIPTS)]
-        apply(admin, [change for change in missing if change.action == "create"])
+    def __init__(self, kafka: KafkaForTests) -> None:
+        self.kafka = Kafka(kafka.bootstrap)
+        # Of its own: what is malformed would trip other readers of the real ones.
+        self.topics = kafka.new_topic("erasure-commands"), kafka.new_topic("erasure-receipts")
         self._producer = self.kafka.producer()
         self.request_id = uuid4()
+
+    def simulator(self, folder: Path, *targets: str) -> RecipientSimulator:
+        spoken = dict.fromkeys(targets, "kafka")
+        return RecipientSimulator(folder, spoken, FAST, kafka=self.kafka, topics=self.topics)
 
     def send(self, simulator: RecipientSimulator, target: str, key: UUID, attempt: int = 1, seal_as: str = "") -> None:
         entry = yaml.safe_load(simulator.connectors_yaml())["recipients"][seal_as or target]
@@ -49,7 +51,7 @@ class Commands:
             "sealed": suite.encrypt(plain_identities([EMAIL]), public_key, b"lineage erasure command v1" + key.bytes),
         }
         value = Serializer("ErasureCommanded").encode(record)
-        self._producer.produce(ERASURE_COMMANDS, key=self.request_id.bytes, value=value)
+        self._producer.produce(self.topics[0], key=self.request_id.bytes, value=value)
         assert self._producer.flush(10) == 0
 
     def receipts(self) -> list[dict[str, Any]]:
@@ -57,7 +59,7 @@ class Commands:
         return [found for message in self.messages() if (found := _decoded(message))]
 
     def messages(self) -> list[Message]:
-        found = [message for batch in scan(self.kafka, ERASURE_RECEIPTS) for message in batch]
+        found = [message for batch in scan(self.kafka, self.topics[1]) for message in batch]
         return [message for message in found if message.key() == self.request_id.bytes]
 
     def answers(self, key: UUID) -> list[str]:
@@ -79,10 +81,10 @@ def until(true: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def test_commands_are_opened_done_and_answered(kafka: KafkaForTests, tmp_path: Path) -> None:
-    commands = Commands(kafka.bootstrap)
+    commands = Commands(kafka)
     target, other = kafka.topic_name("glacier"), kafka.topic_name("harbour")
     key = uuid4()
-    with RecipientSimulator(tmp_path, {target: "kafka", other: "kafka"}, FAST, kafka=commands.kafka) as simulator:
+    with commands.simulator(tmp_path, target, other) as simulator:
         commands.send(simulator, target, key)
         until(lambda: len(commands.answers(key)) == 2)
         first, second = commands.receipts()
@@ -106,16 +108,16 @@ def test_commands_are_opened_done_and_answered(kafka: KafkaForTests, tmp_path: P
 
     # A later simulator on the same folder has read what there was, and goes on.
     later = uuid4()
-    with RecipientSimulator(tmp_path, {target: "kafka", other: "kafka"}, FAST, kafka=commands.kafka) as simulator:
+    with commands.simulator(tmp_path, target, other) as simulator:
         commands.send(simulator, target, later)
         until(lambda: commands.answers(later) == ["acknowledged", "completed"])
         assert [entry["times_seen"] for entry in simulator.truth()[target]["commands"]] == [2, 1]
 
 
 def test_misbehaviour_over_kafka(kafka: KafkaForTests, tmp_path: Path) -> None:
-    commands = Commands(kafka.bootstrap)
+    commands = Commands(kafka)
     target = kafka.topic_name("glacier")
-    with RecipientSimulator(tmp_path, {target: "kafka"}, FAST, kafka=commands.kafka) as simulator:
+    with commands.simulator(tmp_path, target) as simulator:
 
         def told(expected: list[str], **changes: float) -> UUID:
             key = uuid4()

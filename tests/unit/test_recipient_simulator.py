@@ -214,7 +214,7 @@ def test_a_taken_port_is_told(start: Start) -> None:
 
 def test_the_command_plays_a_registry_until_it_is_interrupted(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "infra.cli.main", "recipients", "simulate", "--data", str(tmp_path), "--port", "0"]
-    mix = "opendsr=2,http=1,redpay=manual"
+    mix = "opendsr=2,pushwave=http,redpay=manual"
     connectors = tmp_path / "connectors.yaml"
     more = ["--protocols", mix, "--misbehave", "mild", "--write-connectors", str(connectors), "--json"]
     process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -233,7 +233,7 @@ def test_the_command_plays_a_registry_until_it_is_interrupted(tmp_path: Path) ->
     assert "cyber-bureau" not in told["recipients"]
     written = yaml.safe_load(connectors.read_text())
     assert written["allow_private"] is True
-    assert set(written["recipients"]) == set(told["recipients"]) - {"redpay"}
+    assert set(written["recipients"]) == set(told["recipients"]) - {"redpay", "pushwave"}
     for name, entry in written["recipients"].items():
         assert entry["protocol"] == told["recipients"][name]
         secret = tmp_path / "secrets" / f"simulated-{name}"

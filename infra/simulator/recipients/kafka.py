@@ -30,7 +30,8 @@ _ANSWERS = {"in_progress": "acknowledged", "completed": "completed", "exempt": "
 
 
 class KafkaRecipients:
-    """The recipients of one simulator that speak Kafka. `group`: the consumer group that remembers how far it read."""
+    """The recipients of one simulator that speak Kafka. `group`: the consumer group that remembers how far it read;
+    `topics`: of commands and of receipts."""
 
     def __init__(
         self,
@@ -39,8 +40,10 @@ class KafkaRecipients:
         certificates: Certificates,
         group: str,
         registry: Registry | None = None,
+        topics: tuple[str, str] = (ERASURE_COMMANDS, ERASURE_RECEIPTS),
     ) -> None:
         self._kafka = kafka
+        self._commands_topic, self._receipts_topic = topics
         self._recipients = recipients
         self._keys = {name: certificates.opening_key(name) for name in recipients}
         self._group = group
@@ -55,8 +58,8 @@ class KafkaRecipients:
         """Also tells what a restart kept from being told. Raises `KafkaException` when the broker cannot be asked."""
         self._producer = self._kafka.producer(**{"linger.ms": 5})
         consumer = self._kafka.consumer(self._group)
-        await asyncio.to_thread(consumer.list_topics, ERASURE_COMMANDS, 30)
-        consumer.subscribe([ERASURE_COMMANDS])
+        await asyncio.to_thread(consumer.list_topics, self._commands_topic, 30)
+        consumer.subscribe([self._commands_topic])
         for recipient in self._recipients.values():
             for entry in recipient.entries():
                 if entry.state in _ANSWERS and entry.state not in {told["status"] for told in entry.callbacks}:
@@ -171,4 +174,4 @@ class KafkaRecipients:
     ) -> None:
         assert self._producer is not None
         key = UUID(entry.context["request_id"]).bytes
-        self._producer.produce(ERASURE_RECEIPTS, key=key, value=value, on_delivery=on_delivery)
+        self._producer.produce(self._receipts_topic, key=key, value=value, on_delivery=on_delivery)

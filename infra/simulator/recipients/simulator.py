@@ -34,6 +34,7 @@ from processors.erasure_commands import Identity
 from streams.documents import DocumentError
 from streams.kafka import Kafka
 from streams.serdes import Registry
+from streams.topics import ERASURE_COMMANDS, ERASURE_RECEIPTS
 
 # Protocols that can say no only in the answer to the dispatch itself.
 _AT_ONCE = frozenset({"opendsr", "ddrf"})
@@ -47,7 +48,8 @@ class RecipientSimulator:
     `kafka` is needed when a recipient speaks it. `port` 0: a free one. `host`: the name that callers use, and that
     certificates are issued to. `requester_keys`: URL of the dsrdelete.json of whoever signs DDRF requests with
     another key than the one in `secrets`. `tls`: https, with a certificate of its own authority. `public_url`:
-    where the recipients reach the controller, for connectors.yaml. Thread-safe.
+    where the recipients reach the controller, for connectors.yaml. `topics`: of commands and of receipts.
+    Thread-safe.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class RecipientSimulator:
         public_url: str | None = None,
         tls: bool = False,
         registry: Registry | None = None,
+        topics: tuple[str, str] = (ERASURE_COMMANDS, ERASURE_RECEIPTS),
     ) -> None:
         strange = sorted(set(recipients.values()) - set(PROTOCOLS))
         if strange:
@@ -99,7 +102,7 @@ class RecipientSimulator:
             speaking = {name: self.recipients[name] for name in speakers}
             # A folder is one simulator, whenever it runs: it goes on where it stopped.
             group = "recipient-simulator-" + hashlib.sha256(self._register.token("").encode()).hexdigest()[:12]
-            self._kafka = KafkaRecipients(kafka, speaking, self._certificates, group, registry)
+            self._kafka = KafkaRecipients(kafka, speaking, self._certificates, group, registry, topics)
         for recipient in self.recipients.values():
             recipient.on_change = self._teller(recipient)
         self._public_url = public_url

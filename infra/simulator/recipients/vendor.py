@@ -1,6 +1,6 @@
 """Simulated vendors with a plain HTTP API of their own: POST a deletion, get a job, ask how the job stands.
 
-The document that tells a connector how to speak it lies beside this file: `vendor.yaml`.
+It stands for the many APIs that follow no standard.
 """
 
 from __future__ import annotations
