@@ -119,7 +119,7 @@ def _purposes(
                 "processing": ["dpv:Collect", "dpv:Use"],
             }
         return
-    names = list(rules) if scope.purpose in ("*", None) else [str(scope.purpose)]
+    names = (list(rules) or ["*"]) if scope.purpose in ("*", None) else [str(scope.purpose)]
     for name in names:
         rule = rules.get(name)
         categories = scope.categories or (rule["needs"] if rule is not None and scope.activity == "use" else ())
