@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.synchronize import Event as ProcessEvent
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,13 @@ from streams.producer import LineageProducer
 SYSTEM = "requests to last command"
 START_MS = 1_772_323_200_000
 
+# Plays recipients in a process of its own: folder, ids, the connectors.yaml and the secrets to write; sets the first
+# event once they listen at the URL in the folder's file `url`, ends with the second.
+Play = Callable[[Path, Sequence[str], Path, Path, ProcessEvent, ProcessEvent], None]
+
 
 def recipient_ids(count: int) -> list[str]:
     return [f"bench-recipient-{n:02}" for n in range(count)]
-
-
-def simulate(folder: Path, count: int, connectors: Path, secrets: Path, up: ProcessEvent, stop: ProcessEvent) -> None:
-    """Plays the recipients until `stop`; in a process of its own."""
-    from infra.simulator.recipients import RecipientSimulator
-
-    simulator = RecipientSimulator(folder, dict.fromkeys(recipient_ids(count), "opendsr"))
-    simulator.start()
-    simulator.write_connectors(connectors, secrets)
-    (folder / "url").write_text(simulator.url)
-    up.set()
-    stop.wait()
-    simulator.stop()
 
 
 def run(
@@ -48,18 +39,19 @@ def run(
     producer: LineageProducer,
     pepper: bytes,
     data: Path,
+    play: Play,
     say: Callable[[str], None],
     requests: int = 1000,
     targets: int = 20,
 ) -> dict[str, Any]:
-    """Measures on a stack that runs on the folder `data`. `results` as other benchmarks: `seconds`, `seconds_telling`
+    """Measures on a stack that runs on the folder `data`, with recipients that `play` plays. `results` as other benchmarks: `seconds`, `seconds_telling`
     of them for the requests themselves, `commands_per_s`. Whether the disclosures were lawful does not matter."""
     context = multiprocessing.get_context("spawn")
     up, stop = context.Event(), context.Event()
     folder = data / "recipients"
     folder.mkdir()
-    arguments = (folder, targets, data / "connectors.yaml", data / "secrets", up, stop)
-    process = context.Process(target=simulate, args=arguments, daemon=True)
+    arguments = (folder, recipient_ids(targets), data / "connectors.yaml", data / "secrets", up, stop)
+    process = context.Process(target=play, args=arguments, daemon=True)
     process.start()
     try:
         if not up.wait(60):

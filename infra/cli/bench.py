@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +139,21 @@ def _measure_dispatch(data: Path, settings: Settings, sizes: dict[str, int]) -> 
     try:
         kafka = own.kafka()
         with LineageProducer(kafka.bootstrap, own.pepper(), own.controller_public_key()) as producer:
-            return erasure_dispatch.run(kafka, producer, own.pepper(), data, say, **sizes)
+            return erasure_dispatch.run(kafka, producer, own.pepper(), data, _play, say, **sizes)
     finally:
         run(own, "down")
+
+
+def _play(folder: Path, names: Sequence[str], connectors: Path, secrets: Path, up: Event, stop: Event) -> None:
+    from infra.simulator.recipients import RecipientSimulator
+
+    simulator = RecipientSimulator(folder, dict.fromkeys(names, "opendsr"))
+    simulator.start()
+    simulator.write_connectors(connectors, secrets)
+    (folder / "url").write_text(simulator.url)
+    up.set()
+    stop.wait()
+    simulator.stop()
 
 
 def _measure(name: str, folder: Path, settings: Settings, sizes: dict[str, int]) -> dict[str, Any]:

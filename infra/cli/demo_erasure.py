@@ -23,7 +23,7 @@ from infra.simulator.recipients.mix import spread
 from schemas import schema_dir
 from streams.policies import load_recipients, recipient_records
 
-MIX = "opendsr=4,kafka=1"
+MIX = "opendsr=4,http=2,kafka=1"
 SECONDS = 120.0
 
 

@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from schemas import schema_dir
 from sinks.recipients.connector import Connector
 from sinks.recipients.ddrf import DdrfConnector
+from sinks.recipients.documents import document_connector
 from sinks.recipients.guarded import Guarded, Limits
 from sinks.recipients.opendsr import OpenDsrConnector
 from sinks.recipients.opendsr_signatures import load_authorities
@@ -179,8 +180,6 @@ def _connector(
                 headers=headers,
             )
         case _:
-            from sinks.recipients.documents import document_connector
-
             named = entry["document"]
             document = folder / named if "/" in named else named
             secrets = {name: read_secret(secret) for name, secret in entry.get("secrets", {}).items()}

@@ -13,13 +13,13 @@ from infra.simulator.recipients.site import Site
 
 # The private key that DDRF requests are signed with.
 REQUESTER_SECRET = "simulated-requester"
-# `manual` recipients are asked as the registry says; no connector can speak the vendors' own API yet.
-_CONNECTED = ("opendsr", "ddrf", "kafka")
+DOCUMENT = Path(__file__).with_name("vendor.yaml")
 
 
 def connectors_document(site: Site, protocols: Mapping[str, str], public_url: str | None) -> str:
-    """The document as text: paths absolute, secrets by name. Who speaks `http` or is `manual` has no entry."""
-    entries = {name: _entry(site, name, protocol) for name, protocol in protocols.items() if protocol in _CONNECTED}
+    """The document as text: paths absolute, secrets by name. `manual` recipients have no entry: they are asked as the
+    registry says."""
+    entries = {name: _entry(site, name, protocol) for name, protocol in protocols.items() if protocol != "manual"}
     document: dict[str, Any] = {"public_url": public_url} if public_url else {}
     document |= {"allow_private": True, "recipients": entries}
     return "# Simulated recipients: lineage recipients simulate. None of them exists.\n" + yaml.safe_dump(
@@ -47,6 +47,13 @@ def _entry(site: Site, name: str, protocol: str) -> dict[str, Any]:
                 "url": f"{home}/dsrdelete.json",
                 "issuer": "controller.example",
                 "key": REQUESTER_SECRET,
+            } | tls
+        case "http":
+            return {
+                "protocol": "http",
+                "document": str(DOCUMENT),
+                "settings": {"url": f"{home}/http"},
+                "secrets": {"token": secret_name(name)},
             } | tls
         case _:
             return {"protocol": "kafka", "public_key": str(site.certificates.sealing_key(name))}

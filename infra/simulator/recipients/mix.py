@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 PROTOCOLS = ("opendsr", "ddrf", "http", "kafka", "manual")
-DEFAULT_MIX = "opendsr=5,ddrf=2,kafka=1,manual=1"
+DEFAULT_MIX = "opendsr=4,http=2,ddrf=1,kafka=1,manual=1"
 # Nobody sends them a command: a controller answers for them by itself.
 _UNASKED = frozenset({"authority", "public"})
 
