@@ -44,8 +44,11 @@ def run(
     requests: int = 1000,
     targets: int = 20,
 ) -> dict[str, Any]:
-    """Measures on a stack that runs on the folder `data`, with recipients that `play` plays. `results` as other benchmarks: `seconds`, `seconds_telling`
-    of them for the requests themselves, `commands_per_s`. Whether the disclosures were lawful does not matter."""
+    """Measures on a stack that runs on the folder `data`, with recipients that `play` plays. Whether the disclosures
+    were lawful does not matter.
+
+    `results` as other benchmarks: `seconds`, `seconds_telling` of them for the requests themselves, `commands_per_s`.
+    """
     context = multiprocessing.get_context("spawn")
     up, stop = context.Event(), context.Event()
     folder = data / "recipients"
