@@ -30,6 +30,8 @@ DISCOVERY_SECONDS = 86_400.0
 CERTIFICATE_SECONDS = 30.0
 # How soon it is asked how it stands: a tenth of what it expects to take, within these bounds.
 SOONEST_CHECK, LATEST_CHECK = 5.0, 86_400.0
+# Where it tells by itself, it is asked only in case that got lost.
+SOONEST_WITH_CALLBACK = 30.0
 DOMAIN, SIGNATURE = "x-opendsr-processor-domain", "x-opendsr-signature"
 
 
@@ -144,7 +146,7 @@ class OpenDsrConnector:
             detail="accepted, signed",
             reference=str(command.idempotency_key),
             evidence=hashlib.sha256(reply.body).hexdigest(),
-            check_after=self._check_after(said),
+            check_after=self._check_after(said, command),
         )
 
     async def _asked(self, command: Command) -> Answer | None:
@@ -159,9 +161,9 @@ class OpenDsrConnector:
         said = _object(reply.body)
         if said.get("subject_request_id") != str(command.idempotency_key):
             raise _UnusableError("its status is of another request")
-        return self._status(said, reply.body)
+        return self._status(said, reply.body, command)
 
-    def _status(self, said: Mapping[str, Any], body: bytes) -> Answer:
+    def _status(self, said: Mapping[str, Any], body: bytes, command: Command | None = None) -> Answer:
         """What a verified status means (section 8.3)."""
         evidence = hashlib.sha256(body).hexdigest()
         status = said.get("request_status")
@@ -169,7 +171,7 @@ class OpenDsrConnector:
         if status == "completed":
             return Answer("completed", Grade.signed, "completed, signed", reference=reference, evidence=evidence)
         if status in ("pending", "in_progress"):
-            after = self._check_after(said)
+            after = self._check_after(said, command)
             return Answer("acknowledged", Grade.acknowledged, status, "", reference, evidence, check_after=after)
         if status == "cancelled":
             # We never cancel what has been dispatched, so it was not done.
@@ -177,12 +179,13 @@ class OpenDsrConnector:
             return Answer("failed", detail="cancelled, signed", ground=ground, evidence=evidence)
         return Answer("retry", detail="a status that OpenDSR does not know")
 
-    def _check_after(self, said: Mapping[str, Any]) -> float:
+    def _check_after(self, said: Mapping[str, Any], command: Command | None) -> float:
+        soonest = SOONEST_CHECK if command is not None and command.callback_url is None else SOONEST_WITH_CALLBACK
         try:
             expected = datetime.fromisoformat(said["expected_completion_time"]).timestamp()
         except (KeyError, ValueError, TypeError):
             return 3600.0
-        return min(max((expected - self._clock()) / 10, SOONEST_CHECK), LATEST_CHECK)
+        return min(max((expected - self._clock()) / 10, soonest), LATEST_CHECK)
 
     async def _verify(self, headers: Mapping[str, str], body: bytes) -> None:
         """Raises `SignatureError`, and `TransportError` where the certificate cannot be had."""
