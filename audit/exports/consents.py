@@ -18,7 +18,7 @@ GIVEN = "dpv:ConsentGiven"
 RENEWED = "dpv:RenewedConsentGiven"
 REFUSED = "dpv:ConsentRefused"
 WITHDRAWN = "dpv:ConsentWithdrawn"
-INVALIDATED = "dpv:ConsentInvalidated"
+REVOKED = "dpv:ConsentRevoked"
 STANDING = (GIVEN, RENEWED)
 
 
@@ -66,7 +66,7 @@ def consents(events: Iterable[Record], background: Background) -> list[Consent]:
     found: dict[Scope, Consent] = {}
     for event in events:
         if event["activity"] == "erase" and event["erasure_phase"] == "completed":
-            _end(found.values(), Change(INVALIDATED, event, "the person was erased"))
+            _end(found.values(), Change(REVOKED, event, "the person was erased"))
         elif event["activity"] == "consent":
             _take(event, found, background)
     return list(found.values())
