@@ -205,10 +205,14 @@ def _consents(events: Sequence[Record], background: Background) -> list[dict[str
 
 
 def _erasures(events: Iterable[Record], background: Background) -> dict[str, Any]:
-    """`requests`: those that stand here; `past`: when an erasure was completed of which nothing else is left."""
+    """`requests`: as they stand; `asked`: when one was made of which no more is told; `past`: when an erasure was
+    completed of which nothing else is left."""
+    told = {request["request_id"] for request in background.requests}
+    phases = [event for event in events if event["activity"] == "erase" and event["request_id"] not in told]
     return {
         "requests": [_request(request, background) for request in background.requests],
-        "past": [e["occurred_at"] for e in events if e["activity"] == "erase" and e["erasure_phase"] == "completed"],
+        "asked": [event["occurred_at"] for event in phases if event["erasure_phase"] == "requested"],
+        "past": [event["occurred_at"] for event in phases if event["erasure_phase"] == "completed"],
     }
 
 

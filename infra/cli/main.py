@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("infra.cli.simulate:simulate", "Invent people and what is collected of them"),
     "ingest": ("infra.cli.ingest:ingest", "Bring a file or a topic into the input topics"),
     "subject": ("infra.cli.audit:subject", "Show one person's lineage"),
+    "export": ("infra.cli.export:export", "Export one person's lineage: tables, provenance, consents, a report"),
     "totals": ("infra.cli.audit:totals", "Count events by activity, verdict, clause and recipient"),
     "explain": ("infra.cli.explain:explain", "Tell why an event has its verdict, and on which evidence"),
     "judge": ("infra.cli.audit:judge", "Judge histories in a file, without Kafka or ClickHouse"),
