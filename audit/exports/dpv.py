@@ -109,18 +109,19 @@ def _graph(subject: str, events: Sequence[Record], background: Background) -> It
     yield from _purposes(events, background)
     yield from _parties(events, background)
     yield from _categories(events)
-    for number, same in enumerate(processes.values(), 1):
-        yield _process(number, person, same)
+    names = [f"urn:disclosure-lineage:process:{subject}:{number}" for number in range(1, len(processes) + 1)]
+    for name, same in zip(names, processes.values(), strict=True):
+        yield _process(name, person, same)
     for consent in given:
         yield _consent(person, consent, background)
     yield {
-        "@id": "lin:export",
+        "@id": f"urn:disclosure-lineage:export:{subject}",
         "@type": "dpv:DataProcessingRecord",
         "created": iso(background.exported_at),
         "asOf": iso(background.as_of),
         "hasDataSubject": person,
         "hasDataController": OPERATOR,
-        "hasProcess": [f"lin:process:{number}" for number in range(1, len(processes) + 1)],
+        "hasProcess": names,
     }
 
 
@@ -189,12 +190,12 @@ def _categories(events: Iterable[Record]) -> Iterator[dict[str, Any]]:
         yield {"@id": _node("category", category), "@type": "dpv:PersonalData", "identifier": category}
 
 
-def _process(number: int, person: str, events: Sequence[Record]) -> dict[str, Any]:
+def _process(name: str, person: str, events: Sequence[Record]) -> dict[str, Any]:
     first = events[0]
     disclosed = first["activity"] != "collect"
     rests_on = {consent for event in events for consent in event.get("consents", ())}
     return {
-        "@id": f"lin:process:{number}",
+        "@id": name,
         "@type": "dpv:Process",
         "hasDataSubject": person,
         "hasDataController": OPERATOR,

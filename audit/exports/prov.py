@@ -3,8 +3,8 @@
 Pure. What the lineage says becomes
 
 - entities: what one collection brought (`data:EVENT`), what a recipient got by one disclosure (`copy:EVENT`), what
-  somebody holds of a category (`held:HOLDER/CATEGORY`, a collection of the former), a consent (`consent:EVENT`), a
-  policy version (`policy:N`);
+  somebody holds of a category (`held:SUBJECT/HOLDER/CATEGORY`, a collection of the former), a consent
+  (`consent:EVENT`), a policy version (`policy:N`);
 - activities: each collection, disclosure, consent and erasure, by its event id;
 - agents: the person by the random id, the guardian, the app, every recipient.
 
@@ -70,6 +70,7 @@ def prov_json(subject: str | None, events: Sequence[Record], background: Backgro
 class _Document:
     def __init__(self, subject: str | None, background: Background) -> None:
         self.sections: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+        self._id = subject
         self._subject = f"uuid:{subject}"
         self._background = background
         # What somebody holds: holder → entities that stand for it.
@@ -192,7 +193,7 @@ class _Document:
             self._relate("hadMember", {"prov:collection": self._holding(holder, category), "prov:entity": entity})
 
     def _holding(self, holder: str, category: str) -> str:
-        held = f"held:{holder.replace(':', '.', 1)}/{_local(category)}"
+        held = f"held:{self._id}/{holder.replace(':', '.', 1)}/{_local(category)}"
         if held not in self.sections["entity"]:
             told = {"prov:type": _name("prov:Collection"), "prov:label": category, "lin:data_category": category}
             self._put("entity", held, told)

@@ -194,7 +194,7 @@ def _consents(events: Sequence[Record], background: Background) -> list[dict[str
                     {
                         "at": change.event["occurred_at"],
                         "state": STATES[change.state],
-                        "because": change.because or None,
+                        "because": _to_you(change.because) or None,
                         "event_id": change.event["event_id"],
                     }
                     for change in consent.changes
@@ -317,5 +317,16 @@ def _reasons(event: Record) -> list[str]:
     found = []
     for finding in event["findings"]:
         words = finding.split(" ")
-        found.append(f"{REASONS.get(words[-1], words[-1].replace('_', ' '))} ({' '.join(words[1:-1])})")
+        reason = REASONS.get(words[-1], words[-1].replace("_", " "))
+        found.append(f"{_to_you(reason)} ({' '.join(words[1:-1])})")
     return list(dict.fromkeys(found))
+
+
+def _to_you(text: str) -> str:
+    """What is said of the person, said to them."""
+    for of_them, to_you in _PERSONS:
+        text = text.replace(of_them, to_you)
+    return text
+
+
+_PERSONS = (("the person was", "you were"), ("the person", "you"), ("their use", "your use"))

@@ -77,7 +77,7 @@ def life(count: int, seed: int = 1) -> list[dict[str, Any]]:
         consent("grant", 1, consent_activity="publish", purpose="*", data_categories=["user.content"]),
         consent("grant", 2, consent_activity="share", purpose="service", recipient="redpay", data_categories=["*"]),
         consent("withdraw", 3, consent_activity="use", purpose="ad_recommendation"),
-        consent("withdraw", 4, consent_activity="share", purpose="*", recipient="*", data_categories=["*"]),
+        consent("withdraw", 100_000, consent_activity="share", purpose="*", recipient="*", data_categories=["*"]),
         row("erase", 240_000, erasure_phase="requested", request_id=UUID(REQUEST)),
     ]
     while len(rows) < count:
