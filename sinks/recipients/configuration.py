@@ -183,4 +183,4 @@ def _connector(
             named = entry["document"]
             document = folder / named if "/" in named else named
             secrets = {name: read_secret(secret) for name, secret in entry.get("secrets", {}).items()}
-            return document_connector(document, entry.get("settings", {}), secrets, transport)
+            return document_connector(document, entry.get("settings", {}), secrets, transport, headers)

@@ -1,83 +1,54 @@
 """HTTP by document: a vendor's deletion API told in YAML (docs/vendor-documents.md).
 
-A document is data: its templates are rendered in a sandbox, and can neither call nor change anything. What is rendered
-holds identifiers and secrets, and is sent and forgotten; errors name the place in the document, never a value.
+What is rendered holds identifiers and secrets, and is sent and forgotten; errors name the place in the document, never
+a value. Nothing counts as done that the document does not map to it.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
+import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import quote, unquote
 from uuid import UUID
 
-import orjson
-import yaml
-from jsonschema import Draft202012Validator
-
-from processors.erasure_commands import Answer, Command
-from schemas import schema_dir
-from sinks.recipients.answer_mapping import answer_to, at_path
+from processors.erasure_commands import Answer, Command, Grade
+from sinks.recipients.answer_mapping import NOT_KNOWN, answer_to, entry_for, together
 from sinks.recipients.connector import CallbackRefused
-from sinks.recipients.document_templates import TemplateError, Templates
+from sinks.recipients.document_access import AccessError
+from sinks.recipients.document_file import SENT, DocumentError, load_document, roots
+from sinks.recipients.document_requests import DocumentRequests, json_of
+from sinks.recipients.document_templates import TemplateError, UnfitValueError, render
 from sinks.recipients.identifiers import known_there
-from sinks.recipients.transport import Reply, TransientError, Transport, TransportError
+from sinks.recipients.transport import TransientError, Transport, TransportError
 
-# A token is renewed so long before it expires.
-_EARLY_SECONDS = 60.0
-_MOST_PAGES = 50
-# Of the answers to the parts of one command the worst one counts.
-_WORST_FIRST = ("retry", "failed", "unsupported", "exempt", "dispatched", "acknowledged", "completed")
-
-
-class DocumentError(ValueError):
-    """A document, or what an entry gives it, cannot be used; the text says where and why."""
-
-
-class _Part(NamedTuple):
-    """One request of a command: for one identifier, or for all together."""
-
-    context: dict[str, Any]
+_SAFE_IN_REFERENCE = "!$&'()*+,-./:;=?@_~"
+# Shorter ones stand in anything.
+_SHORTEST_IDENTIFIER = 4
 
 
 def document_connector(
-    document: str | Path, settings: Mapping[str, Any], secrets: Mapping[str, str], transport: Transport
+    document: str | Path,
+    settings: Mapping[str, Any],
+    secrets: Mapping[str, str],
+    transport: Transport,
+    headers: Mapping[str, str] | None = None,
 ) -> DocumentConnector:
     """The connector that a document describes. A name without a slash is that of a shipped document.
 
     Raises `DocumentError` when the document is wrong, or a setting or secret that it needs is missing.
     """
-    return DocumentConnector(load_document(document), settings, secrets, transport)
-
-
-def load_document(document: str | Path) -> dict[str, Any]:
-    """A checked document. Raises `DocumentError`."""
-    folder = schema_dir() / "connectors"
-    path = Path(document) if "/" in str(document) else folder / "documents" / f"{document}.yaml"
-    try:
-        read: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        shipped = ", ".join(sorted(file.stem for file in (folder / "documents").glob("*.yaml")))
-        raise DocumentError(f"{path} cannot be read: {error.strerror}; shipped documents: {shipped}") from None
-    except yaml.YAMLError as error:
-        raise DocumentError(f"{path} is not YAML: {error}") from None
-    schema = json.loads((folder / "document.schema.json").read_text(encoding="utf-8"))
-    wrong = sorted(Draft202012Validator(schema).iter_errors(read), key=lambda error: list(map(str, error.path)))
-    if wrong:
-        where = ".".join(map(str, wrong[0].path)) or "the document"
-        raise DocumentError(f"{path}: {where}: {wrong[0].message}")
-    return read
+    return DocumentConnector(load_document(document), settings, secrets, transport, headers=headers)
 
 
 class DocumentConnector:
-    """One vendor's API. `clock`: seconds since 1970 UTC."""
+    """One vendor's API. `document`: as `load_document` gives it; `headers`: on every request, besides its own; `clock`:
+    seconds since 1970, UTC."""
 
     protocol = "http"
 
@@ -87,51 +58,47 @@ class DocumentConnector:
         settings: Mapping[str, Any],
         secrets: Mapping[str, str],
         transport: Transport,
+        *,
+        headers: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._document = document
         self._transport = transport
         self._clock = clock
-        needed = document.get("settings", {})
-        for name, about in needed.items():
-            if name not in settings and about.get("required", True) and "default" not in about:
-                raise DocumentError(f"{document['vendor']}: settings.{name} is missing: {about['description']}")
-        if unknown := sorted(settings.keys() - needed.keys()):
-            raise DocumentError(f"{document['vendor']}: settings.{unknown[0]} is none of {', '.join(needed) or 'none'}")
-        if missing := [name for name in document.get("secrets", []) if name not in secrets]:
-            raise DocumentError(f"{document['vendor']}: secrets.{missing[0]} is missing")
-        defaults = {name: about["default"] for name, about in needed.items() if "default" in about}
-        self._constants = {"settings": {**defaults, **settings}, "secrets": dict(secrets)}
-        try:
-            self._templates = Templates(document)
-        except TemplateError as error:
-            raise DocumentError(f"{document['vendor']}: {error}") from None
-        self._token: tuple[str, float] | None = None
+        self._secrets = dict(secrets)
+        self._constants = {"settings": _settings(document, settings), "secrets": _needed(document, secrets)}
+        self._requests = DocumentRequests(document, self._constants, transport, headers or {}, clock)
+        self._needs_reference = "reference" in roots({key: document.get("check", {}).get(key) for key in SENT}, "check")
 
     async def dispatch(self, command: Command) -> Answer:
-        """Sends the deletion: for the first identifier the vendor knows, for each, or for all in one."""
+        """Sends the deletion for each identifier that the vendor knows, or for all in one; each must be answered."""
         kinds = [(one["type"], one.get("format", "raw")) for one in self._document["identities"]]
         told = known_there(command.identities, kinds)
         if not told:
             return Answer("unsupported", detail=f"knows the person by none of: {', '.join(dict(kinds))}")
-        try:
-            parts = [await self._found(part) for part in self._parts(command, told)]
-            answers = [await self._ask("request", part.context) if isinstance(part, _Part) else part for part in parts]
-        except (TransportError, TemplateError, _TokenError) as error:
-            return _again(error)
-        return _together(answers)
+        every_one = [told] if self._document.get("send") == "all" else [[one] for one in told]
+        answers = []
+        for identities in every_one:
+            answers += await self._delete(command, identities, alone=len(every_one) == 1)
+        return _discreet(together(answers), command)
 
     async def check(self, command: Command, reference: str) -> Answer:
-        """Asks how the vendor's jobs stand; without a way to ask, the deletion is sent again."""
-        if "check" not in self._document or not reference:
+        """Asks how the vendor's jobs stand. Where it cannot be asked, or has forgotten, the deletion is sent again."""
+        references = [unquote(one) for one in reference.split()]
+        if "check" not in self._document or (self._needs_reference and not references):
             return await self.dispatch(command)
-        try:
-            asked = [{**self._context(command), "reference": one} for one in reference.split()]
-            return _together([await self._ask("check", context) for context in asked])
-        except _ForgottenError:
-            return await self.dispatch(command)
-        except (TransportError, TemplateError, _TokenError) as error:
-            return _again(error)
+        answers = []
+        for one in references if self._needs_reference else [reference]:
+            try:
+                answer = await self._ask("check", {**self._common(command), "reference": one})
+            except _SendAgainError:
+                return await self.dispatch(command)
+            except (TransportError, TemplateError, AccessError) as error:
+                answer = _again(error)
+            if answer.outcome == "acknowledged" and not answer.reference:
+                answer = replace(answer, reference=quote(one, safe=_SAFE_IN_REFERENCE))
+            answers.append(answer)
+        return _discreet(together(answers), command)
 
     async def callback(self, headers: Mapping[str, str], body: bytes, callback_url: str) -> tuple[UUID, Answer]:
         raise CallbackRefused(404, "this protocol has no callbacks")
@@ -141,158 +108,132 @@ class DocumentConnector:
 
     # What is sent
 
-    def _context(self, command: Command) -> dict[str, Any]:
+    async def _delete(self, command: Command, identities: Sequence[Mapping[str, str]], alone: bool) -> list[Answer]:
+        """Looks the person up if the vendor wants its own ids, then deletes. `alone`: there is no other request."""
+        answers: list[Answer] = []
+        try:
+            values = {**self._common(command), **self._told(identities)}
+            if "lookup" not in self._document:
+                key = str(command.idempotency_key) if alone else self._key(command, identities)
+                return [await self._ask("request", {**values, "request": {"key": key}})]
+            values["request"] = {"key": self._key(command, identities, "lookup")}
+            found, evidence = await self._requests.find(values)
+            if isinstance(found, Answer):
+                return [found]
+            if not found:
+                return [Answer("completed", Grade.claimed, NOT_KNOWN, evidence=evidence)]
+            together_ = "all_found" in roots({name: self._document["request"].get(name) for name in SENT}, "request")
+            for ids in [found] if together_ else [[one] for one in found]:
+                key = self._key(command, identities, *ids)
+                answers.append(
+                    await self._ask(
+                        "request", {**values, "request": {"key": key}, "found": ids[0], "all_found": list(ids)}
+                    )
+                )
+        except (TransportError, TemplateError, AccessError) as error:
+            answers.append(_again(error))
+        return answers
+
+    def _common(self, command: Command) -> dict[str, Any]:
+        submitted, due = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (command.submitted_at, command.due_at))
         return {
             **self._constants,
             "command": {
                 "key": str(command.idempotency_key),
-                "submitted_at": _time(command.submitted_at),
-                "due_at": _time(command.due_at),
+                "submitted_at": f"{submitted:%Y-%m-%dT%H:%M:%S}.{submitted.microsecond // 1000:03}Z",
+                "submitted_day": f"{submitted:%Y-%m-%d}",
+                "due_at": f"{due:%Y-%m-%dT%H:%M:%SZ}",
+                "due_day": f"{due:%Y-%m-%d}",
                 "regulation": command.regulation,
-                "callback_url": command.callback_url or "",
+                "callback_url": command.callback_url,
             },
         }
 
-    def _parts(self, command: Command, told: Sequence[Mapping[str, str]]) -> list[_Part]:
-        named = {one["type"]: one for one in self._document["identities"]}
-        order = list(named)
-        many = [
-            {
-                "type": one["identity_type"],
-                "format": one["identity_format"],
-                "value": one["identity_value"],
-                "name": named[one["identity_type"]].get("name", one["identity_type"]),
-            }
-            for one in sorted(told, key=lambda one: order.index(one["identity_type"]))
-        ]
-        # OpenDSR's form, for APIs that took it over.
-        base = {**self._context(command), "identities": [dict(one) for one in told]}
-        match self._document.get("send", "first"):
-            case "all":
-                return [_Part({**base, "many": many, "one": many[0]})]
-            case "each":
-                return [_Part({**base, "many": many, "one": one}) for one in many]
-            case _:
-                return [_Part({**base, "many": many, "one": many[0]})]
+    def _told(self, identities: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        known: dict[str, dict[str, list[str]]] = {}
+        for one in identities:
+            of_kind = known.setdefault(one["identity_type"], {})
+            of_kind.setdefault(one["identity_format"], []).append(one["identity_value"])
+        first = identities[0]
+        i, about = next(
+            (i, one)
+            for i, one in enumerate(self._document["identities"])
+            if (one["type"], one.get("format", "raw")) == (first["identity_type"], first["identity_format"])
+        )
+        identity = {
+            **render(about.get("with", {}), self._constants, f"identities.{i}.with"),
+            "type": first["identity_type"],
+            "format": first["identity_format"],
+            "value": first["identity_value"],
+            "name": about.get("name", about["type"]),
+        }
+        return {"identity": identity, "identities": [dict(one) for one in identities], "known": known}
 
-    async def _found(self, part: _Part) -> _Part | Answer:
-        """With the vendor's own ids of the person, where they are looked up first."""
-        lookup = self._document.get("lookup")
-        if lookup is None:
-            return part
-        ids: list[Any] = []
-        page: Any = None
-        for _ in range(_MOST_PAGES):
-            reply = await self._send("lookup", {**part.context, "page": page})
-            body = _json(reply)
-            if reply.status == 404:
-                break
-            if reply.status != 200:
-                return answer_to(reply, body, [])
-            ids += [found for item in at_path(body, lookup["items"]) or [] if (found := at_path(item, lookup["id"]))]
-            page = at_path(body, lookup["next"]) if "next" in lookup else None
-            if not page:
-                break
-        else:
-            return Answer("retry", detail=f"more than {_MOST_PAGES} pages of one person")
-        if not ids:
-            return answer_to(Reply(404, {}, b""), None, [{"status": 404, "outcome": "completed"}], "not known there")
-        return _Part({**part.context, "found": ids})
+    def _key(self, command: Command, identities: Sequence[Mapping[str, str]], *found: str) -> str:
+        """The idempotency key of one request of several: the same in every attempt, and another for another person's
+        id. Made with the secrets, so that it tells nobody of the identifier."""
+        secret = "\x1f".join(self._secrets.values()).encode() or b"none"
+        about = [str(command.idempotency_key), *(value for one in identities for value in one.values()), *found]
+        digest = hmac.digest(secret, "\x1f".join(about).encode(errors="replace"), hashlib.sha256)
+        return str(UUID(bytes=digest[:16], version=4))
 
-    async def _ask(self, what: str, context: Mapping[str, Any]) -> Answer:
-        reply = await self._send(what, context)
-        if what == "check" and reply.status == 404:
-            raise _ForgottenError
-        answer = answer_to(reply, _json(reply), self._document[what]["answers"])
-        return replace(answer, reference=answer.reference or context.get("reference", ""))
-
-    async def _send(self, what: str, context: Mapping[str, Any], renewed: bool = False) -> Reply:
-        auth = self._document.get("auth", {})
-        token = await self._access(context) if "oauth2" in auth else None
-        request = self._templates.render(what, {**context, "token": token})
-        url = request["url"]
-        if query := {**request.get("query", {}), **self._rendered_auth("query", context)}:
-            parts = urlsplit(url)
-            url = urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, urlencode(query))))))
-        headers = {"Accept": "application/json", **request.get("headers", {}), **self._authorization(context, token)}
-        body: bytes | None = None
-        if "json" in request:
-            headers.setdefault("Content-Type", "application/json")
-            body = orjson.dumps(request["json"])
-        elif "form" in request:
-            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
-            body = urlencode(request["form"]).encode()
-        reply = await self._transport.request(request.get("method", "POST"), url, headers=headers, body=body)
-        if reply.status == 401 and token is not None and not renewed:
-            # Revoked before its time.
-            self._token = None
-            return await self._send(what, context, renewed=True)
-        return reply
-
-    # Who we are
-
-    def _rendered_auth(self, kind: str, context: Mapping[str, Any]) -> dict[str, Any]:
-        rendered: dict[str, Any] = self._templates.render("auth", context).get(kind, {})
-        return rendered
-
-    def _authorization(self, context: Mapping[str, Any], token: str | None) -> dict[str, str]:
-        auth = self._templates.render("auth", context)
-        if token is not None:
-            return {"Authorization": f"Bearer {token}"}
-        if "bearer" in auth:
-            return {"Authorization": f"Bearer {auth['bearer']}"}
-        if "basic" in auth:
-            pair = f"{auth['basic']['user']}:{auth['basic'].get('password', '')}".encode()
-            return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
-        return dict(auth.get("headers", {}))
-
-    async def _access(self, context: Mapping[str, Any]) -> str:
-        """The access token (RFC 6749, sections 4.4 and 6), renewed before it expires."""
-        if self._token is not None and self._token[1] > self._clock():
-            return self._token[0]
-        asked = dict(self._templates.render("auth", context)["oauth2"])
-        url = asked.pop("token_url")
-        body = urlencode(asked).encode()
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-        reply = await self._transport.request("POST", url, headers=headers, body=body)
-        said = _json(reply)
-        if reply.status != 200 or not isinstance(said, dict) or not said.get("access_token"):
-            raise _TokenError(f"no access token: HTTP {reply.status}")
-        lasts = said.get("expires_in")
-        seconds = float(lasts) if isinstance(lasts, int | float) else 300.0
-        self._token = str(said["access_token"]), self._clock() + max(seconds - _EARLY_SECONDS, 1.0)
-        return self._token[0]
+    async def _ask(self, part: str, values: Mapping[str, Any]) -> Answer:
+        reply = await self._requests.send(part, values)
+        body, entries = json_of(reply), self._document[part]["answers"]
+        entry = entry_for(reply, body, entries, values)
+        if entry is not None and entry["outcome"] == "send_again":
+            raise _SendAgainError
+        answer = answer_to(reply, body, entries, values, self._clock())
+        return replace(answer, reference=quote(answer.reference, safe=_SAFE_IN_REFERENCE))
 
 
-class _ForgottenError(Exception):
-    """The vendor does not know the job any more: the deletion is sent again, under the same key."""
+class _SendAgainError(Exception):
+    """The vendor does not know the job any more, or it came to nothing."""
 
 
-class _TokenError(Exception):
-    """The vendor gives no access token."""
+def _settings(document: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with their defaults. Raises `DocumentError`."""
+    vendor, declared = document["vendor"], document.get("settings", {})
+    if unknown := sorted(given.keys() - declared.keys()):
+        raise DocumentError(f"{vendor}: settings.{unknown[0]} is none of {', '.join(declared) or 'its settings'}")
+    settings = {}
+    for name, about in declared.items():
+        value = given.get(name, about.get("default"))
+        if value in (None, ""):
+            if about.get("required", True) and "default" not in about:
+                raise DocumentError(f"{vendor}: settings.{name} is missing: {about['description']}")
+            continue
+        if "enum" in about and value not in about["enum"]:
+            raise DocumentError(f"{vendor}: settings.{name} is none of {', '.join(map(str, about['enum']))}")
+        settings[name] = value
+    for group in document.get("one_of", ()):
+        if not settings.keys() & set(group):
+            raise DocumentError(f"{vendor}: one of settings.{', settings.'.join(group)} is needed")
+    return settings
 
 
-def _json(reply: Reply) -> Any:
-    try:
-        return orjson.loads(reply.body)
-    except ValueError:
-        return None
+def _needed(document: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+    vendor, declared = document["vendor"], document.get("secrets", [])
+    if missing := [name for name in declared if not given.get(name)]:
+        raise DocumentError(f"{vendor}: secrets.{missing[0]} is missing")
+    if unknown := sorted(given.keys() - set(declared)):
+        raise DocumentError(f"{vendor}: secrets.{unknown[0]} is none of {', '.join(declared) or 'its secrets'}")
+    return dict(given)
 
 
-def _together(answers: Sequence[Answer]) -> Answer:
-    """One answer for all parts: the worst outcome, and every reference."""
-    worst = min(answers, key=lambda answer: _WORST_FIRST.index(answer.outcome))
-    references = " ".join(dict.fromkeys(answer.reference for answer in answers if answer.reference))
-    evidence = [answer.evidence for answer in answers if answer.evidence]
-    if len(evidence) > 1:
-        return replace(worst, reference=references, evidence=hashlib.sha256("".join(evidence).encode()).hexdigest())
-    return replace(worst, reference=references)
+def _discreet(answer: Answer, command: Command) -> Answer:
+    """Without the person's identifiers, should the vendor have quoted one."""
+    values = {str(one["identity_value"]).strip().lower() for one in command.identities}
+    if any(unquote(one).lower() in values for one in answer.reference.split()):
+        answer = replace(answer, reference="")
+    if any(len(one) >= _SHORTEST_IDENTIFIER and one in answer.ground.lower() for one in values):
+        answer = replace(answer, ground="told in words that hold an identifier")
+    return answer
 
 
 def _again(error: Exception) -> Answer:
-    after = error.retry_after if isinstance(error, TransientError) else None
-    return Answer("retry", detail=str(error), retry_after=after)
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(error, UnfitValueError):
+        return Answer("failed", detail=str(error))
+    return Answer(
+        "retry", detail=str(error), retry_after=error.retry_after if isinstance(error, TransientError) else None
+    )
