@@ -67,9 +67,11 @@ def together(answers: Sequence[Answer]) -> Answer:
     evidence = "".join(answer.evidence for answer in answers)
     if worst.outcome == "completed" and any(answer.detail != NOT_KNOWN for answer in answers):
         worst = next(answer for answer in answers if answer.detail != NOT_KNOWN)
+    # References of some of several jobs would end the command with them.
+    references = dict.fromkeys(one.reference for one in under_way if worst in under_way and one.reference)
     return replace(
         worst,
-        reference=" ".join(dict.fromkeys(answer.reference for answer in under_way if answer.reference)),
+        reference=" ".join(references),
         evidence=hashlib.sha256(evidence.encode()).hexdigest() if evidence else "",
         check_after=min((one.check_after for one in under_way if one.check_after is not None), default=None),
     )

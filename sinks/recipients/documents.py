@@ -184,6 +184,9 @@ class DocumentConnector:
         if entry is not None and entry["outcome"] == "send_again":
             raise _SendAgainError
         answer = answer_to(reply, body, entries, values, self._clock())
+        if part == "request" and self._needs_reference and answer.outcome == "acknowledged" and not answer.reference:
+            # Nobody could be asked how it stands, and it would seem to end with other jobs of the command.
+            return replace(answer, outcome="retry", grade=Grade.none, detail="accepted, without the id of a job")
         return replace(answer, reference=quote(answer.reference, safe=_SAFE_IN_REFERENCE))
 
 
