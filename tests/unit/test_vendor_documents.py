@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -172,6 +173,21 @@ def test_what_is_missing_is_told_before_anything_is_sent() -> None:
 
 
 # The shipped documents
+
+
+def test_the_guides_example_is_a_document_and_its_table_is_whole(tmp_path: Path) -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "vendor-documents.md").read_text(encoding="utf-8")
+    example = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)[1]
+    (tmp_path / "crm.yaml").write_text(example)
+    secrets = {"client_id": "i", "client_secret": "s"}
+    document_connector(tmp_path / "crm.yaml", {"eu_account": "a"}, secrets, Transport())
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \|(.*)$", guide, re.MULTILINE))
+    assert set(SHIPPED) <= rows.keys()
+    for name in SHIPPED:
+        told = rows["appsflyer"] if "| the same |" in rows[name] else rows[name]
+        document = load_document(name)
+        for each in (*document.get("settings", {}), *document["secrets"]):
+            assert f"`{each}`" in told
 
 
 @pytest.mark.parametrize("name", SHIPPED)
