@@ -14,7 +14,7 @@ from urllib.parse import quote_plus, urlencode
 
 import orjson
 
-from sinks.recipients.document_templates import render_headers, render_texts, render_url
+from sinks.recipients.document_templates import TemplateError, render_headers, render_texts, render_url
 from sinks.recipients.transport import Transport
 
 # A token is renewed so long before it expires, and lasts so long where the vendor does not say (RFC 6749, 5.1).
@@ -64,7 +64,14 @@ class Access:
         self._refresh_token: str | None = None
 
     async def credentials(self) -> Credentials:
-        """Raises `AccessError`, `TransportError`, `TemplateError`."""
+        """Raises `AccessError`, `TransportError`."""
+        try:
+            return await self._credentials()
+        except TemplateError as error:
+            # A secret or a setting is to be mended; the command has not failed by that.
+            raise AccessError(str(error)) from None
+
+    async def _credentials(self) -> Credentials:
         auth, values = self._auth, self._values
         if "oauth2" in auth:
             token = await self._access_token()

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sinks.recipients.document_file import load_document
 from sinks.recipients.documents import DocumentConnector, document_connector
+from sinks.recipients.transport import Transport
 from tests.unit.vendor_server import (
     ALL,
     Diverted,
@@ -155,5 +156,17 @@ def test_a_token_that_is_never_taken_is_tried_twice(tmp_path: Path) -> None:
             assert (await connector.dispatch(command(ALL[0]))).outcome == "retry"
             assert [url.rpartition("/")[2] for _, url, _, _ in transport.asked] == ["token", "delete"] * 2
             await connector.close()
+
+    asyncio.run(play())
+
+
+def test_a_secret_that_cannot_be_sent_is_to_be_mended(tmp_path: Path) -> None:
+    async def play() -> None:
+        connector = document_connector(written(tmp_path), {}, {"id": "top\nsecret"}, Transport())
+        said = await connector.dispatch(command(ALL[0]))
+        assert said.outcome == "retry"
+        assert "control character" in said.detail
+        assert "secret" not in said.detail
+        await connector.close()
 
     asyncio.run(play())
