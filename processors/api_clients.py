@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# What somebody may do: read the operation of the jobs; read people's lineage; ask for erasures; work on manual tasks.
-ROLES = ("engineer", "auditor", "eraser", "clerk")
+# What somebody may do: read the operation of the jobs; read people's lineage; ask for erasures; answer people who ask
+# for their data; watch those who look at people (docs/permissions.md).
+ROLES = ("engineer", "auditor", "eraser", "clerk", "overseer")
 TOKEN_PREFIX = "lineage_"
 
 

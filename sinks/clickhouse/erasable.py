@@ -56,6 +56,13 @@ PLACES: Mapping[str, Erased | Exempt] = {
         purged=True,
         columns=_columns("alias subject version updated_at"),
     ),
+    "looked_at": Erased(
+        key="subject",
+        how="a mutation deletes at whom the look was, and the reason, whose words may name the person; that there was "
+        "a look, by whom and when, stays in `looks`",
+        purged=True,
+        columns=_columns("subject look_id reason"),
+    ),
     "erasing": Erased(
         key="alias",
         how="a mutation deletes the rows of requests that have ended (requests)",
@@ -76,6 +83,11 @@ PLACES: Mapping[str, Erased | Exempt] = {
             hold ground joined targets.id targets.hop targets.state targets.grade targets.protocol targets.attempts
             targets.ended_at targets.detail targets.ground alarms document updated_at"""
         ),
+    ),
+    "looks": Exempt(
+        reason="it proves who looked and when, and holds no subject: without the row of `looked_at`, which goes with "
+        "the person, a look leads to nobody",
+        columns=_columns("look_id at client role operation people subject_matter"),
     ),
     "schema_migrations": Exempt(reason="names of files", columns=_columns("name sha256 applied_at")),
 }

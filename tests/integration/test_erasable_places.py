@@ -73,7 +73,7 @@ def test_what_the_register_says_is_so() -> None:
             case Exempt():
                 assert place.reason, name
                 assert not {"subject", "alias"} & place.columns, name
-    assert list(purged_places()) == ["lineage", "subjects"]
+    assert list(purged_places()) == ["lineage", "subjects", "looked_at"]
 
 
 def tables_with(client: Client, identifier: bytes) -> set[str]:
