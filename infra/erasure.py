@@ -90,7 +90,12 @@ def terms_of(knowledge: Knowledge, term_days: float | None = None) -> Terms:
     if term_days is None:
         return Terms(response=(policy.response_days if policy else 30) * DAY)
     response = int(term_days * DAY)
-    return Terms(response=response, margin=min(DAY, response // 10), longest_backoff=max(2000, response // 50))
+    return Terms(
+        response=response,
+        margin=min(DAY, response // 10),
+        longest_backoff=max(2000, response // 50),
+        lease=min(Terms.lease, max(5000, response // 20)),
+    )
 
 
 def certifier(settings: Settings, knowledge: Callable[[], Knowledge]) -> Certify:

@@ -48,6 +48,8 @@ class Settings:
     api_address: str | None = None
     opendsr_domain: str = LOCAL_DOMAIN
     connectors: Path | None = None
+    # Instead of the policy's `response_days`, to try things out.
+    term_days: float | None = None
     opendsr_regulation: str = ""
     # Where secrets are that do not lie in the data folder: name → file.
     secret_files: Mapping[str, Path] = field(default_factory=dict)
@@ -204,6 +206,7 @@ def settings(
         schema_registry=env.get("LINEAGE_SCHEMA_REGISTRY") or None,
         api_address=env.get("LINEAGE_API") or None,
         opendsr_domain=env.get("LINEAGE_OPENDSR_DOMAIN") or LOCAL_DOMAIN,
+        term_days=_positive(env, "LINEAGE_ERASURE_TERM_DAYS"),
         connectors=Path(env["LINEAGE_CONNECTORS"]) if env.get("LINEAGE_CONNECTORS") else None,
         opendsr_regulation=env.get("LINEAGE_OPENDSR_REGULATION") or "",
         java_home=Path(java_home) if java_home else None,
@@ -221,6 +224,19 @@ def generate_certificate_keys() -> tuple[bytes, bytes]:
         ),
         private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
     )
+
+
+def _positive(env: Mapping[str, str], variable: str) -> float | None:
+    value = env.get(variable)
+    if not value:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 36_500:
+        raise SettingsError(f"{variable} is no number of days: {value}")
+    return number
 
 
 def read_kafka_config(path: Path) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class Terms:
     margin: int = DAY
     first_backoff: int = 2 * SECOND
     longest_backoff: int = 6 * 3600 * SECOND
+    # A call that has said nothing for so long has died with its process: it is made again, with the same key.
+    lease: int = 120 * SECOND
     # How often is looked for what the loader has not brought yet.
     look: int = SECOND // 4
 

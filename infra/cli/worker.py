@@ -98,6 +98,7 @@ def _job(job: str, settings: Settings, given: dict[str, Any]) -> _Job:
         from infra.erasure import erasures
 
         given.pop("instance")
+        given.setdefault("term_days", settings.term_days)
         return erasures(settings, kafka, **given)
     from sinks.clickhouse.client import connect
 

@@ -47,8 +47,6 @@ log = logging.getLogger(__name__)
 GROUP = "erasures"
 # Requests looked at in one turn.
 MOST_AT_ONCE = 5_000
-# A call that has said nothing for so long has died with its process: it is made again, with the same key.
-LEASE = 120 * SECOND
 SCAN_SECONDS = 0.5
 LONGEST_LOOK = 30 * SECOND
 TELL_SECONDS = 30.0
@@ -376,7 +374,7 @@ class Erasing:
         todo = due(request, now, self._terms)
         for callback in todo.callbacks:
             # Put off, so that it is not sent twice at once.
-            held = tuple(replace(c, next_at=now + LEASE) if c is callback else c for c in request.callbacks)
+            held = tuple(replace(c, next_at=now + self._terms.lease) if c is callback else c for c in request.callbacks)
             wanted.callbacks.append((request, callback))
             request = replace(request, callbacks=held)
         if todo.give_up:
@@ -390,7 +388,7 @@ class Erasing:
         if todo.purge and all(r.request_id != request_id for r in wanted.purge):
             self._look_later(request, now)
         elif todo.purge:
-            self.store.defer(request, now + LEASE)
+            self.store.defer(request, now + self._terms.lease)
         elif request is not self.store.get(request_id):
             self.store.put(due_next(request, now, self._terms) if not request.is_ended else _ended_next(request))
         elif request.next_at is not None and request.next_at <= now:
@@ -407,7 +405,7 @@ class Erasing:
         return fixed
 
     def _dispatch(self, request: Request, target_id: str, now: int, wanted: Wanted) -> Request:
-        request = attempted(request, target_id, now, LEASE)
+        request = attempted(request, target_id, now, self._terms.lease)
         target = request.target(target_id)
         assert target is not None
         answer = self._routes.dispatch_here(request, target, now)
@@ -423,7 +421,7 @@ class Erasing:
         if answer is not None:
             return take_answer(request, target_id, answer, now, self._terms)
         wanted.calls.append(Call(self._command(request, target_id), target.protocol, target.reference))
-        return leased(request, target_id, now, LEASE)
+        return leased(request, target_id, now, self._terms.lease)
 
     def _command(self, request: Request, target_id: str) -> Command:
         target = request.target(target_id)

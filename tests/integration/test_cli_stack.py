@@ -55,8 +55,9 @@ class Lineage:
 
     def run(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("LINEAGE_")}
-        if "LINEAGE_MAVEN_REPOSITORY" in os.environ:
-            env["LINEAGE_MAVEN_REPOSITORY"] = os.environ["LINEAGE_MAVEN_REPOSITORY"]
+        for kept in ("LINEAGE_MAVEN_REPOSITORY", "LINEAGE_ERASURE_TERM_DAYS"):
+            if kept in os.environ:
+                env[kept] = os.environ[kept]
         env["LINEAGE_DATA"] = str(self.data)
         command = [sys.executable, "-m", "infra.cli.main", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)

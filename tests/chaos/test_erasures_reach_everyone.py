@@ -1,0 +1,278 @@
+"""Erasures over random disclosure graphs, at misbehaving recipients, with workers and the broker killed meanwhile:
+every recipient that got data ends in its true final state, and nothing is left.
+
+LINEAGE_TEST_ERASURES and LINEAGE_TEST_KILLS make it larger (500 and 40 take some ten minutes).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from clickhouse_driver import Client
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from infra.simulator.recipients import RecipientSimulator, load_profiles
+from processors.erasure import FINAL, PUBLIC
+from processors.erasure_certificate import verify
+from processors.erasure_commands import Grade, idempotency_key
+from processors.pseudonyms import alias
+from sinks.clickhouse.client import connect
+from sinks.clickhouse.erasures import erasure_requests
+from sinks.clickhouse.purge import survivors
+from streams.erasure_intake import ErasureIntake, IntakeError
+from streams.kafka import Kafka
+from streams.log_reader import LogReader
+from streams.producer import LineageProducer
+from streams.sealed_identities import find_sealed
+from tests.integration.test_cli_stack import Lineage, eventually
+
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(2400)]
+
+ERASURES = int(os.environ.get("LINEAGE_TEST_ERASURES", "40"))
+KILLS = int(os.environ.get("LINEAGE_TEST_KILLS", "5"))
+# Long enough for the retries of whoever answers in the end.
+TERM_S = 75 + ERASURES // 2
+PROTOCOLS = ("opendsr",) * 11 + ("http",) * 4 + ("kafka",) * 3 + ("ddrf",) * 2
+RECIPIENTS = {f"recipient-{n:02}": protocol for n, protocol in enumerate(PROTOCOLS)}
+# Nobody has said how to ask these: tasks for a person, whom nobody plays.
+STRANGERS = ("stranger-1", "stranger-2")
+KILLED = ("erasures", "tagger", "loader", "links", "requests", "kafka", "erasures")
+# A deletion that the recipient did so shortly before the end that its word may not have come through.
+LAST_MOMENT_MS = 20_000
+
+
+class Killer(threading.Thread):
+    """Kills parts of the stack, by process id, at random moments; the stack starts them again."""
+
+    def __init__(self, data: Path, seed: int) -> None:
+        super().__init__(daemon=True)
+        self._data = data
+        self._random = random.Random(seed)
+        self.killed: list[str] = []
+
+    def run(self) -> None:
+        while len(self.killed) < KILLS:
+            time.sleep(self._random.uniform(1.5, 5.0))
+            name = self._random.choice(KILLED)
+            part = json.loads((self._data / "stack.json").read_text())["parts"][name]
+            if part["state"] == "running" and part["pid"]:
+                os.kill(part["pid"], signal.SIGKILL)
+                self.killed.append(name)
+
+
+@dataclass
+class Story:
+    """What was done, and what came of it. `log`: request → recipient → how many disclosures the log has of it."""
+
+    lineage: Lineage
+    users: list[str]
+    pepper: bytes
+    requests: dict[UUID, str]
+    kafka: Kafka
+    truth: dict[str, Any]
+    ended: dict[UUID, dict[str, Any]]
+    killed: list[str]
+    subjects: dict[UUID, UUID] = field(default_factory=dict)
+    log: dict[UUID, Counter[str]] = field(default_factory=dict)
+
+    def client(self) -> Client:
+        return connect(json.loads((self.lineage.data / "stack.json").read_text())["clickhouse_url"])
+
+
+def disclose(producer: LineageProducer, user: str, rng: random.Random, count: int) -> None:
+    """Random edges: onward, in circles, to strangers, to nobody by name."""
+    names = [*RECIPIENTS, *STRANGERS]
+    for _ in range(count):
+        if rng.random() < 0.05:
+            producer.shared(user, None, ["user.content"], activity="publish", purpose="service")
+            continue
+        discloser = "self" if rng.random() < 0.6 else rng.choice(names)
+        producer.shared(user, rng.choice(names), ["user.device"], discloser=discloser, purpose="service")
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    lineage = Lineage(tmp_path_factory.mktemp("erasures") / "data")
+    os.environ["LINEAGE_ERASURE_TERM_DAYS"] = str(TERM_S / 86_400)
+    try:
+        done = lineage.run("up", "--background", "--json")
+        assert done.returncode == 0, done.stderr
+    finally:
+        del os.environ["LINEAGE_ERASURE_TERM_DAYS"]
+    state = json.loads((lineage.data / "stack.json").read_text())
+    kafka = Kafka(state["kafka"])
+    # It says `completed` and keeps the data: nobody could know.
+    wild = load_profiles("wild").default.changed({"keep": 0.0, "huge_mib": 2})
+    simulator = RecipientSimulator(lineage.data / "recipients", RECIPIENTS, wild, seed=5, kafka=kafka)
+    simulator.start()
+    try:
+        simulator.write_connectors(lineage.data / "connectors.yaml", lineage.data / "secrets")
+        yield play(lineage, kafka, simulator)
+    finally:
+        simulator.stop()
+        lineage.run("down")
+
+
+def play(lineage: Lineage, kafka: Kafka, simulator: RecipientSimulator) -> Story:
+    rng = random.Random(11)
+    pepper = (lineage.data / "secrets" / "pepper").read_bytes()
+    public = (lineage.data / "secrets" / "controller-public.pem").read_bytes()
+    users = [f"chaos-person-{n:05}@example.org" for n in range(ERASURES)]
+    with LineageProducer(kafka.bootstrap, pepper, public) as producer:
+        for user in users:
+            disclose(producer, user, rng, rng.randint(1, 7))
+        producer.flush()
+        lineage("wait", "--timeout", "180")
+        killer = Killer(lineage.data, 3)
+        killer.start()
+        intake = ErasureIntake(kafka)
+        requests = {uuid4(): user for user in users}
+        for request_id, user in requests.items():
+            tell(intake, alias(pepper, user), request_id)
+            if rng.random() < 0.2:
+                # While it is being erased.
+                disclose(producer, rng.choice(users), rng, 1)
+        producer.flush()
+        intake.close()
+    killer.join(60 + 10 * KILLS)
+    client = connect(json.loads((lineage.data / "stack.json").read_text())["clickhouse_url"])
+    deadline = time.monotonic() + TERM_S + 180 + ERASURES
+    while len(ended := everything_ended(client, requests)) < len(requests):
+        assert time.monotonic() < deadline, f"{len(requests) - len(ended)} erasures do not end"
+        time.sleep(1)
+    told = Story(lineage, users, pepper, requests, kafka, simulator.truth(), ended, killer.killed)
+    read_log(told)
+    return told
+
+
+def tell(intake: ErasureIntake, person: bytes, request_id: UUID) -> None:
+    while True:
+        try:
+            intake.step(person, request_id, "verified", verified_by="test")
+            return
+        except IntakeError:
+            # The broker has been killed: as any client would, once more.
+            time.sleep(0.5)
+
+
+def everything_ended(client: Client, requests: dict[UUID, str]) -> dict[UUID, dict[str, Any]]:
+    found = erasure_requests(client, limit=100_000)
+    return {UUID(d["request_id"]): d for d in found if d["ended_at"] is not None and UUID(d["request_id"]) in requests}
+
+
+def read_log(story: Story) -> None:
+    """Whose data went to whom before the link was dropped, by the log itself."""
+    reader = LogReader(story.kafka)
+    passed: defaultdict[bytes, Counter[str]] = defaultdict(Counter)
+    try:
+        for partition in reader.ends:
+            seen: set[tuple[bytes, bytes]] = set()
+            for _, subject, name, fields in reader.facts(partition):
+                if name == "ErasureRecorded" and UUID(bytes=fields["request_id"]) in story.requests:
+                    story.subjects[UUID(bytes=fields["request_id"])] = UUID(bytes=subject)
+            for _, subject, name, fields in reader.events(partition):
+                if name == "DisclosureRecorded" and (subject, fields["event_id"]) not in seen:
+                    seen.add((subject, fields["event_id"]))
+                    passed[subject][fields["recipient"] or PUBLIC] += 1
+    finally:
+        reader.close()
+    story.log = {request_id: passed[subject.bytes] for request_id, subject in story.subjects.items()}
+
+
+def recipients(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [t for t in document["targets"] if not t["id"].startswith("store:")]
+
+
+def test_parts_were_killed_and_recipients_misbehaved(story: Story) -> None:
+    assert len(story.killed) == KILLS
+    shown = Counter(what for recipient in story.truth.values() for what in recipient["shown"])
+    assert {"error_500", "drop"} <= shown.keys(), shown
+    states = Counter(t["state"] for d in story.ended.values() for t in recipients(d))
+    assert states["completed"] > 0
+    assert states["failed"] > 0
+
+
+def test_whoever_got_data_is_a_target_in_a_final_state(story: Story) -> None:
+    assert story.log.keys() == story.requests.keys()
+    for request_id, document in story.ended.items():
+        assert {t["id"] for t in recipients(document)} == set(story.log[request_id]), request_id
+        assert all(t["state"] in FINAL for t in document["targets"])
+        complete = all(t["state"] == "completed" for t in document["targets"])
+        assert document["state"] == ("completed" if complete else "partially_completed")
+        assert document["ended_at"] <= document["due_at"], "late"
+
+
+def test_the_final_states_are_true(story: Story) -> None:
+    for request_id, document in story.ended.items():
+        for target in recipients(document):
+            if target["id"] not in RECIPIENTS:
+                assert target["state"] == "failed"
+                continue
+            key = str(idempotency_key(request_id, target["id"], target["round"]))
+            entries = {c["idempotency_key"]: c for c in story.truth[target["id"]]["commands"]}
+            did = entries.get(key)
+            where = f"{request_id} {target['id']} ({RECIPIENTS[target['id']]}): {target['state']}, {target['detail']}"
+            if target["state"] == "completed":
+                assert did is not None, where
+                assert did["deleted_at"] is not None, where
+                assert Grade[target["grade"]] >= Grade.claimed, where
+            elif did is not None and did["deleted_at"] is not None and RECIPIENTS[target["id"]] != "ddrf":
+                # Deleted, but not said in time.
+                assert "term" in target["ground"], where
+                assert did["deleted_at"] > target["ended_at"] - LAST_MOMENT_MS, where
+
+
+def test_nobody_is_asked_twice_but_with_the_same_key_or_for_new_data(story: Story) -> None:
+    allowed: defaultdict[str, set[str]] = defaultdict(set)
+    for request_id, document in story.ended.items():
+        for target in recipients(document):
+            assert target["round"] < story.log[request_id][target["id"]], "asked again without new data"
+            for round_ in range(target["round"] + 1):
+                allowed[target["id"]].add(str(idempotency_key(request_id, target["id"], round_)))
+    for name, recipient in story.truth.items():
+        for entry in recipient["commands"]:
+            assert entry["idempotency_key"] in allowed[name], name
+
+
+def test_certificates_verify_and_name_nobody(story: Story) -> None:
+    key: Any = load_pem_public_key((story.lineage.data / "secrets" / "certificate-public.pem").read_bytes())
+    for request_id, document in story.ended.items():
+        checked = verify(document["certificate"], [key])
+        assert (checked.valid, checked.trusted, checked.request_id) == (True, True, str(request_id))
+        said = json.dumps(checked.claims)
+        assert story.requests[request_id] not in said
+        assert alias(story.pepper, story.requests[request_id]).hex() not in said
+        assert str(story.subjects[request_id]) not in said
+
+
+def test_nothing_survives(story: Story) -> None:
+    client = story.client()
+    eventually(lambda: not any(survivors(client, list(story.subjects.values())).values()), 30)
+    assert not any(find_sealed(story.kafka, [alias(story.pepper, u) for u in story.users]).values())
+    for user in story.users[:5]:
+        answer = story.lineage("subject", user)
+        # Somebody who got more data afterwards is somebody else now, and all of it is a violation.
+        assert all(e["verdict"] != "lawful" for e in answer["events"])
+    wanted = [user.encode() for user in story.users]
+    for folder in ("kafka", "clickhouse"):
+        for path in (story.lineage.data / folder).rglob("*"):
+            if path.is_file():
+                content = path.read_bytes()
+                assert not any(user in content for user in wanted), path
+
+
+def test_verification_finds_nothing_wrong(story: Story) -> None:
+    answer = story.lineage("verify")
+    assert answer["different"] == 0, answer["differences"][:5]
