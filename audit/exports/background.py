@@ -118,6 +118,15 @@ def _effective_at(record: Record) -> int:
     return at
 
 
+PUBLIC = "public"
+UNNAMED = "unnamed"
+
+
+def receiver(event: Record) -> str:
+    """Who received a disclosure: a recipient id, `public` of a publication, `unnamed` where the source named nobody."""
+    return event["recipient"] or (PUBLIC if event["activity"] == "publish" else UNNAMED)
+
+
 def instant(text: str) -> int:
     """Milliseconds since 1970, UTC, of a time as a lineage has it (`2026-03-01T08:00:00.000Z`)."""
     return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import orjson
 
-from audit.exports.background import Background, Record, instant, iso
+from audit.exports.background import Background, Record, instant, iso, receiver
 from audit.exports.consents import STANDING, consents
 
 PREFIXES = {
@@ -173,7 +173,7 @@ class _Document:
     def _disclosure(self, event: Record) -> None:
         copy, activity = f"copy:{event['event_id']}", f"uuid:{event['event_id']}"
         discloser = self._discloser(event)
-        recipient = self._recipient(event["recipient"] or "public", instant(event["occurred_at"]))
+        recipient = self._recipient(receiver(event), instant(event["occurred_at"]))
         for category in event["data_categories"]:
             held = self._holding(discloser, category)
             self._relate("used", {"prov:activity": activity, "prov:entity": held, "prov:time": event["occurred_at"]})
@@ -266,7 +266,7 @@ def _label(event: Record) -> str:
     if event["activity"] == "collect":
         return f"collection ({event['event_type'] or 'unnamed'})"
     if event["activity"] in DISCLOSED:
-        return f"{event['activity']} to {event['recipient'] or 'the public'}"
+        return f"{event['activity']} to {receiver(event)}"
     return f"{event['activity']}: {event['consent_action'] or event['erasure_phase']}"
 
 

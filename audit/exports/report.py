@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from audit.exports.background import Background, Record, instant, iso
+from audit.exports.background import PUBLIC, UNNAMED, Background, Record, instant, iso, receiver
 from audit.exports.consents import consents
 from audit.exports.words import (
     BASES,
@@ -29,7 +29,6 @@ from processors.knowledge import STANDARD_RULES
 from processors.reasons import REASONS
 
 FORMAT = "lineage-access-report/1"
-PUBLIC = "public"
 SELF = "self"
 DISCLOSED = frozenset({"share", "transfer", "publish"})
 
@@ -86,7 +85,7 @@ def _summary(events: Sequence[Record], collections: Sequence[Record], disclosure
         "events": len(events),
         "collections": len(collections),
         "disclosures": len(disclosures),
-        "recipients": len({event["recipient"] or PUBLIC for event in disclosures}),
+        "recipients": len({receiver(event) for event in disclosures}),
         **{verdict: verdicts.count(verdict) for verdict in VERDICTS},
         "first_at": events[0]["occurred_at"] if events else None,
         "last_at": events[-1]["occurred_at"] if events else None,
@@ -135,7 +134,7 @@ def _recipients(disclosures: Sequence[Record], background: Background) -> list[d
     got: dict[str, list[Record]] = {}
     gave: dict[str, set[str]] = {}
     for event in disclosures:
-        name = event["recipient"] or PUBLIC
+        name = receiver(event)
         got.setdefault(name, []).append(event)
         gave.setdefault(event["discloser"] or SELF, set()).add(name)
     told = []
@@ -167,6 +166,8 @@ def _who(recipient: str, background: Background) -> str:
         return "us"
     if recipient == PUBLIC and background.newest_entry(recipient) is None:
         return "the public"
+    if recipient == UNNAMED:
+        return "somebody who is not named"
     if recipient.startswith("kind:"):
         return KINDS.get(recipient.removeprefix("kind:"), recipient).replace("a company", "companies", 1)
     return background.name_of(recipient)
@@ -281,7 +282,7 @@ def _collection(event: Record, background: Background) -> dict[str, Any]:
 
 
 def _disclosure(event: Record, background: Background) -> dict[str, Any]:
-    name = event["recipient"] or PUBLIC
+    name = receiver(event)
     entry = background.entry(name, instant(event["occurred_at"])) or background.newest_entry(name) or {}
     return {
         **_of_event(event, background),

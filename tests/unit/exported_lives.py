@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +47,7 @@ _DISCLOSURES = [
 ]
 
 
+@cache
 def reference() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The policies (versions 1 and 2) and the registry that ship, as records."""
     folder = schema_dir() / "policies"
