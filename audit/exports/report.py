@@ -140,7 +140,7 @@ def _recipients(disclosures: Sequence[Record], background: Background) -> list[d
     told = []
     for name, events in got.items():
         entry = background.newest_entry(name) or {}
-        kind = entry.get("kind") or events[-1]["recipient_kind"]
+        kind = entry.get("kind") or events[-1]["recipient_kind"] or (PUBLIC if name == PUBLIC else None)
         depths = [disclosure_hop(event["discloser"], hops) for event in events]
         told.append(
             {
@@ -254,13 +254,13 @@ def _rights(policy: Record | None, background: Background) -> Iterator[dict[str,
         rules["suppressed"],
         ways.requests,
     )
-    for rule in ("share_consent", "transfer_consent", "publish_consent"):
-        what = {"share_consent": "share", "transfer_consent": "transfer", "publish_consent": "publish"}[rule]
-        yield right(f"You can withdraw any consent to {what} your data.", rules[rule], ways.withdrawal)
+    for what in ("share", "transfer", "publish"):
+        text = f"You can withdraw any consent to {what} your data."
+        yield right(text, rules[f"{what}_consent"], ways.withdrawal)
     for name, purpose in policy["purposes"].items():
         if purpose["basis"] == "opt_out":
-            text = f"You can turn this use of your data off: {purpose_words(name, policy)}."
-            yield right(text, purpose["clause"], ways.withdrawal)
+            what = policy["clauses"].get(purpose["clause"], name.replace("_", " "))
+            yield right(f"You can turn this use of your data off: “{what}”.", purpose["clause"], ways.withdrawal)
     yield right("We use your data only under a version of the policy that you accepted.", rules["not_accepted"])
     yield right("Your data are kept no longer than their purposes, or the law, need them.", rules["retention"])
     minor = f"Under {policy['age_of_majority']} years of age, your parent or guardian must consent before you use the "

@@ -91,8 +91,6 @@ def purpose_words(purpose: str | None, policy: Record | None) -> str:
     """The heading of the clause that states a purpose, in the policy's own words; else its name."""
     if purpose is None:
         return "no purpose on record"
-    if purpose == "*":
-        return "any purpose"
     rule = None if policy is None else policy["purposes"].get(purpose)
     if policy is None or rule is None:
         return f"{purpose.replace('_', ' ')} (not a purpose of our policy)"
@@ -124,7 +122,8 @@ def consent_words(scope: Scope, policy: Record | None, background: Background) -
         return f"our privacy policy, version {scope.version}"
     if scope.kind == "guardian":
         return "your use of our service, by your parent or guardian"
-    words = f"{_USES.get(scope.activity or '', scope.activity or 'use')} for {purpose_words(scope.purpose, policy)}"
+    purpose = "any purpose" if scope.purpose in ("*", None) else f"“{purpose_words(scope.purpose, policy)}”"
+    words = f"{_USES.get(scope.activity or '', scope.activity or 'use')} for {purpose}"
     if scope.activity in ("share", "transfer"):
         words += f" with {recipient_words(scope.recipient, background)}"
     if scope.categories:
