@@ -16,6 +16,7 @@ from prov.model import ProvDocument
 
 from audit.exports.export import FORMATS, export_lineage
 from audit.subject import events_for_json
+from infra.cli.export import FORMATS as OFFERED
 from schemas import schema_dir
 from tests.unit.exported_lives import START, SUBJECT, background, row
 
@@ -101,3 +102,7 @@ def test_every_format_is_made_of_anything(drawn: list[dict[str, Any]]) -> None:
         event["verdict"] is not None for event in person["events"]
     )
     assert html.fromstring(made["report-html"]).xpath("//h1")
+
+
+def test_the_command_offers_every_format() -> None:
+    assert set(OFFERED) == FORMATS.keys()
