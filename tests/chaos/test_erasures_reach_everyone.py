@@ -49,8 +49,8 @@ RECIPIENTS = {f"recipient-{n:02}": protocol for n, protocol in enumerate(PROTOCO
 # Nobody has said how to ask these: tasks for a person, whom nobody plays.
 STRANGERS = ("stranger-1", "stranger-2")
 KILLED = ("erasures", "tagger", "loader", "links", "requests", "kafka", "erasures")
-# A deletion that the recipient did so shortly before the end that its word may not have come through.
-LAST_MOMENT_MS = 20_000
+# Shorter before the end than an OpenDSR processor is left to tell by itself, its word may not have come through.
+LAST_MOMENT_MS = 50_000
 
 
 class Killer(threading.Thread):
