@@ -117,7 +117,8 @@ class Policy:
             rules=dict(record.get("rules") or {}),
             response_days=record.get("response_days") or 30,
             erasure={
-                cause: ErasureCause(c["clause"], c["after_days"]) for cause, c in (record.get("erasure") or {}).items()
+                cause: ErasureCause(c.get("clause") or "", c["after_days"])
+                for cause, c in (record.get("erasure") or {}).items()
             },
         )
 

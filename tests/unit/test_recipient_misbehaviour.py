@@ -262,8 +262,8 @@ def test_protocols_are_spread_evenly() -> None:
     registry = [{"id": f"r{n}", "kind": "partner"} for n in range(18)] + [{"id": "bureau", "kind": "authority"}]
     spoken = spread(registry)
     assert "bureau" not in spoken
-    assert sorted(spoken.values()).count("opendsr") == 10
-    assert set(list(spoken.values())[:9]) == {"opendsr", "ddrf", "kafka", "manual"}
+    assert sorted(spoken.values()).count("opendsr") == 8
+    assert set(list(spoken.values())[:9]) == {"opendsr", "http", "ddrf", "kafka", "manual"}
     assert spread(registry, "http=1, r3=kafka, bureau=opendsr")["r3"] == "kafka"
     assert set(spread(registry, "r3=kafka")) == {"r3"}
     with pytest.raises(MixError, match="r99"):
