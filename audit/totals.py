@@ -6,16 +6,19 @@ Reads only, and names no person.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from clickhouse_driver import Client
 
 from audit.subject import DISCLOSURES
-from sinks.clickhouse.queries import count_events, count_subjects
+from sinks.clickhouse.queries import Count, count_events, count_subjects
 
 
-def totals(client: Client) -> dict[str, Any]:
+def totals(client: Client, counted: Iterable[Count] | None = None) -> dict[str, Any]:
     """Counts of events, each once, by the revision that counts; ready for JSON.
+
+    counted: what was counted already; None: it is counted now.
 
     `events`: collections, disclosures and consents. `subjects`: people who have rows. `by_activity`: value to count,
     erasure markers too. `by_verdict` and `by_clause`: collections and disclosures (an event may cite more than one
@@ -25,7 +28,7 @@ def totals(client: Client) -> dict[str, Any]:
     by_verdict: Counter[str] = Counter()
     by_clause: Counter[str] = Counter()
     by_recipient: Counter[str] = Counter()
-    for count in count_events(client):
+    for count in count_events(client) if counted is None else counted:
         by_activity[count.activity] += count.events
         if count.verdict != "none":
             by_verdict[count.verdict] += count.events

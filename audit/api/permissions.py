@@ -45,7 +45,9 @@ OPERATIONS: Mapping[str, Operation] = {
     operation.id: operation
     for operation in (
         Operation("lineage", "POST", "/subjects/lineage", "A person's lineage", _PERSON, True),
-        Operation("lineage_by_query", "GET", "/subjects/lineage", "The same, with the user id in the URL", _PERSON, True),
+        Operation(
+            "lineage_by_query", "GET", "/subjects/lineage", "The same, with the user id in the URL", _PERSON, True
+        ),
         Operation("accounting", "POST", "/subjects/accounting", "Who got a person's data, when and why", _PERSON, True),
         Operation("access_report", "POST", "/subjects/access-report", "The report a person may ask for", _PERSON, True),
         Operation("export", "POST", "/subjects/export", "A person's lineage in another format", _PERSON, True),

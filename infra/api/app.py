@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,15 +10,21 @@ import orjson
 from fastapi import APIRouter, FastAPI, Response
 from starlette.concurrency import run_in_threadpool
 
+from audit.api.app import PATH, audit_app
+from audit.api.services import Services
 from infra.api.authentication import ClientsFile
+from infra.api.kept import Kept, kept_publications
 from infra.api.limits import BodyLimit
 from infra.api.metrics import CONTENT_TYPE, ApiMetrics
+from infra.operator import operator_of
 from infra.settings import Settings, SettingsError
+from processors.pseudonyms import alias
 from sinks.clickhouse.client import execute
 from sinks.clickhouse.errors import ClickHouseError
 from sinks.clickhouse.pool import ClickHousePool
 from sinks.recipients.configuration import Connectors, KafkaTarget, ManualTask
 from sinks.recipients.connector import Connector
+from streams.dead_letter_reader import count_dead_letters
 from streams.erasure_intake import ErasureIntake, IntakeError
 from streams.opendsr.callbacks import callbacks_router
 from streams.opendsr.processor import OpenDsrProcessor, ProcessorSettings
@@ -74,7 +81,21 @@ def build_app(settings: Settings, connectors: Connectors, local_url: str) -> Fas
         callbacks_router(receiver_of, intake, lambda: connectors.public_url or local_url, metrics.count_callback)
     )
     app.include_router(_operation_router(intake, clickhouse, metrics))
+    app.mount(PATH, audit_app(_audit_services(settings, clickhouse, clients)))
     return app
+
+
+def _audit_services(settings: Settings, clickhouse: ClickHousePool, clients: ClientsFile) -> Services:
+    kafka, registry, pepper = settings.kafka(), settings.registry(), settings.pepper()
+    return Services(
+        clickhouse,
+        clients.authenticate,
+        lambda user: alias(pepper, user),
+        kept_publications(kafka, registry).current,
+        lambda: operator_of(settings.data),
+        Kept("dead letters", lambda: count_dead_letters(kafka)).current,
+        time.time,
+    )
 
 
 def _operation_router(intake: ErasureIntake, clickhouse: ClickHousePool, metrics: ApiMetrics) -> APIRouter:

@@ -44,6 +44,12 @@ WHERE place > 1
 GROUP BY ALL
 """
 _ROWS = "SELECT count() FROM lineage"
+# What one question of an auditor may cost the server, whatever it is; past it, it is told to come again.
+LIMITS: dict[str, Any] = {
+    "max_execution_time": 60,
+    "max_bytes_before_external_group_by": 1 << 30,
+    "max_bytes_before_external_sort": 1 << 30,
+}
 # Looking for the rows that do not count may take this part of the time at most.
 _LOOKING_PART = 20
 
@@ -91,12 +97,16 @@ class Counting:
         self._rows = -1
         self._fresh_until = float("-inf")
 
-    def count(self, client: Client, dimensions: Sequence[str], wanted: Filter | None = None) -> dict[tuple[Any, ...], int]:
+    def count(
+        self, client: Client, dimensions: Sequence[str], wanted: Filter | None = None
+    ) -> dict[tuple[Any, ...], int]:
         """Values of the dimensions (of `DIMENSIONS`; clauses as a tuple) → events. Raises ClickHouseError."""
         wanted = wanted or Filter()
         names = ", ".join(_EXPRESSIONS.get(name, name) for name in dimensions)
         counts: Counter[tuple[Any, ...]] = Counter()
-        for *values, rows in self._ask(client, _COUNT.format(dimensions=names, conditions=wanted.conditions()), wanted):
+        for *values, rows in execute(
+            client, _COUNT.format(dimensions=names, conditions=wanted.conditions()), wanted.given(), **LIMITS
+        ):
             counts[_key(values)] += rows
         for row in self._not_counting(client):
             if wanted.holds(row):
@@ -107,14 +117,15 @@ class Counting:
         """Of all events, as `queries.count_events` counts them: consents and erasures as well."""
         names = ("activity", "verdict", "recipient", "clauses")
         counts: Counter[tuple[Any, ...]] = Counter()
-        for *values, rows in execute(client, _COUNT.format(dimensions=", ".join(names), conditions="1")):
+        for *values, rows in execute(client, _COUNT.format(dimensions=", ".join(names), conditions="1"), **LIMITS):
             counts[_key(values)] += rows
         for row in self._not_counting(client):
             counts[_key([row[name] for name in names])] -= row["rows"]
-        return [Count(*values, events) for values, events in counts.items() if events > 0]
-
-    def _ask(self, client: Client, sql: str, wanted: Filter) -> list[Any]:
-        return execute(client, sql, wanted.given())
+        return [
+            Count(activity, verdict, recipient, clauses, events)
+            for (activity, verdict, recipient, clauses), events in counts.items()
+            if events > 0
+        ]
 
     def _not_counting(self, client: Client) -> list[dict[str, Any]]:
         [(rows,)] = execute(client, _ROWS)
@@ -122,7 +133,7 @@ class Counting:
             if rows == self._rows or self._clock() < self._fresh_until:
                 return self._outdated
             begun = self._clock()
-            found = execute(client, _OUTDATED)
+            found = execute(client, _OUTDATED, **LIMITS)
             self._outdated = [dict(zip((*DIMENSIONS, "rows"), row, strict=True)) for row in found]
             self._rows = rows
             self._fresh_until = self._clock() + _LOOKING_PART * (self._clock() - begun)

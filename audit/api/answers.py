@@ -1,0 +1,136 @@
+"""What the audit API answers with: JSON, or a line of JSON for each entry; and its errors. Nothing of it is cached by
+anybody on the way.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from audit.api.errors import ApiError, Unavailable
+from processors.api_clients import Forbidden, Unauthorized
+from sinks.clickhouse.errors import ClickHouseError, TransientError
+
+log = logging.getLogger(__name__)
+
+NDJSON = "application/x-ndjson"
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_OF_STATUS = {401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+
+
+def answer(body: Any) -> Response:
+    """One JSON document."""
+    return Response(orjson.dumps(body), media_type="application/json", headers=HEADERS)
+
+
+def wants_lines(request: Request) -> bool:
+    """Whether the client asks for one line of JSON for each entry."""
+    return NDJSON in request.headers.get("accept", "")
+
+
+def lines(entries: Iterable[Mapping[str, Any]]) -> Response:
+    """One line of JSON for each entry, as they are found; an answer that breaks off lacks the last chunk of HTTP."""
+    found = iter(entries)
+    # What fails at once is still told as an error.
+    first = [entry for entry, _ in zip(found, range(1), strict=False)]
+    content = (orjson.dumps(entry) + b"\n" for entry in chain(first, found))
+    return StreamingResponse(content, media_type=NDJSON, headers=HEADERS)
+
+
+def entries_of(page: Callable[[Any], tuple[list[Any], Any]], after: Any) -> Iterator[Any]:
+    """All entries of a paged question from a key on. page: key → entries and the key of the next page, None at the
+    end."""
+    while True:
+        entries, after = page(after)
+        yield from entries
+        if after is None:
+            return
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Whatever goes wrong is answered as `{"error": {"code", "message"}}`."""
+    app.add_exception_handler(ApiError, _told)
+    app.add_exception_handler(Unauthorized, lambda _, e: _error(ApiError("unauthorized", str(e))))
+    app.add_exception_handler(Forbidden, lambda _, e: _error(ApiError("forbidden", str(e))))
+    app.add_exception_handler(Unavailable, lambda _, e: _error(ApiError("unavailable", str(e), 5)))
+    app.add_exception_handler(ClickHouseError, _of_clickhouse)
+    app.add_exception_handler(RequestValidationError, _of_request)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_middleware(_Unforeseen)
+
+
+def _told(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return _error(error)
+
+
+def _of_clickhouse(_: Request, error: Exception) -> Response:
+    # Its text may hold the query, and with it a person.
+    code = getattr(error, "code", 0)
+    if isinstance(error, TransientError):
+        log.warning("ClickHouse cannot answer now (code %s)", code)
+        return _error(ApiError("unavailable", "the database cannot answer now: try again", 2))
+    log.error("ClickHouse refuses a query of the audit API (code %s)", code)
+    return _error(ApiError("internal", "the database refused the question; the API's log has its error code"))
+
+
+def _of_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+    return _error(ApiError("invalid_request", "; ".join(found[:10])))
+
+
+def _of_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _OF_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal")
+    return _error(ApiError(code, f"{error.detail}; see openapi.json"), error.headers)
+
+
+class _Unforeseen:
+    """ASGI middleware: what nobody thought of is a 500, logged without its text, which may hold what was sent."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        except Exception as error:
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("the audit API failed: %s\n%s", type(error).__name__, where)
+            if begun:
+                # A connection that breaks is the only sign that is left: the answer is not whole.
+                raise _BrokenOff from None
+            told = ApiError("internal", f"this should not happen ({type(error).__name__}): please report it")
+            await _error(told)(scope, receive, sent)
+
+
+class _BrokenOff(Exception):
+    """An answer that had begun cannot be ended."""
+
+
+def _error(error: ApiError, more: Mapping[str, str] | None = None) -> Response:
+    headers = {**HEADERS, **(more or {})}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.code == "unauthorized":
+        headers["WWW-Authenticate"] = "Bearer"
+    body = orjson.dumps({"error": {"code": error.code, "message": error.message}})
+    return Response(body, error.status, headers, "application/json")

@@ -1,0 +1,44 @@
+"""What the audit API needs of the rest of the system, handed in: it reads no settings, no file and no topic itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from audit.exports.background import Operator
+from processors.api_clients import ApiClient
+from processors.knowledge import Knowledge
+from sinks.clickhouse.pool import ClickHousePool
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Published:
+    """All that was published: `PolicyPublished` and `RecipientRegistered` records (times in ms), and the same as the
+    judge knows it."""
+
+    policies: Sequence[Record]
+    recipients: Sequence[Record]
+    knowledge: Knowledge
+
+
+@dataclass(frozen=True)
+class Services:
+    """The functions may be called from any thread.
+
+    authenticate: the header Authorization → who calls; raises `Unauthorized`. alias_of: user id → alias (16 bytes).
+    published, dead_letters (how many there are): raise `Unavailable`. operator: who runs the app. clock: seconds since
+    1970, UTC. rate, burst: requests a second and at once, of one client.
+    """
+
+    clickhouse: ClickHousePool
+    authenticate: Callable[[str | None], ApiClient]
+    alias_of: Callable[[str], bytes]
+    published: Callable[[], Published]
+    operator: Callable[[], Operator]
+    dead_letters: Callable[[], int]
+    clock: Callable[[], float]
+    rate: float = 50.0
+    burst: int = 200
