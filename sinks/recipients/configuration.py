@@ -11,8 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jsonschema import Draft202012Validator
 
 from schemas import schema_dir
@@ -22,7 +26,8 @@ from sinks.recipients.documents import document_connector
 from sinks.recipients.guarded import Guarded, Limits
 from sinks.recipients.opendsr import OpenDsrConnector
 from sinks.recipients.opendsr_signatures import load_authorities
-from sinks.recipients.transport import Transport
+from sinks.recipients.transport import RefusedAddressError, Transport, check_url
+from sinks.recipients.yaml_places import line_of, read_yaml
 
 _SECRET = re.compile(r"\$\{secret:([^}]+)\}")
 
@@ -113,34 +118,39 @@ def load_connectors(path: Path | None, read_secret: Callable[[str], str]) -> Con
     if path is None:
         return Connectors()
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+        text = path.read_text(encoding="utf-8")
+        document = read_yaml(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {type(error).__name__}") from None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is not YAML: {error}") from None
-    _check(path, document)
-    allow_private = document.get("allow_private", False)
-    recipients = {}
-    for name, entry in (document.get("recipients") or {}).items():
-        try:
-            recipients[name] = _way(entry, path.parent, allow_private, read_secret)
-        except (ValueError, OSError) as error:
-            raise ConfigurationError(f"{path}: recipients.{name}: {error}") from None
-    return Connectors(recipients, document.get("public_url"), allow_private)
-
-
-def _check(path: Path, document: Any) -> None:
     schema = json.loads((schema_dir() / "connectors" / "connectors.schema.json").read_text(encoding="utf-8"))
     wrong = sorted(Draft202012Validator(schema).iter_errors(document), key=lambda error: list(map(str, error.path)))
     if wrong:
-        where = ".".join(map(str, wrong[0].path)) or "the document"
-        raise ConfigurationError(f"{path}: {where}: {wrong[0].message}")
+        at = list(wrong[0].absolute_path)
+        where = ".".join(map(str, at)) or "the document"
+        raise ConfigurationError(f"{path}, line {line_of(text, at)}: {where}: {wrong[0].message}")
+    allow_private, public_url = document.get("allow_private", False), document.get("public_url")
+    recipients = {}
+    for name, entry in (document.get("recipients") or {}).items():
+        try:
+            recipients[name] = _way(entry, path.parent, allow_private, public_url, read_secret)
+        except (ValueError, OSError, RefusedAddressError) as error:
+            line = line_of(text, ["recipients", name])
+            raise ConfigurationError(f"{path}, line {line}: recipients.{name}: {error}") from None
+    return Connectors(recipients, public_url, allow_private)
 
 
-def _way(entry: Mapping[str, Any], folder: Path, allow_private: bool, read_secret: Callable[[str], str]) -> Way:
+def _way(
+    entry: Mapping[str, Any],
+    folder: Path,
+    allow_private: bool,
+    public_url: str | None,
+    read_secret: Callable[[str], str],
+) -> Way:
     match entry["protocol"]:
         case "kafka":
-            return KafkaTarget((folder / entry["public_key"]).read_bytes())
+            return KafkaTarget(_public_key(folder / entry["public_key"]))
         case "manual":
             return ManualTask(
                 contact=entry.get("contact", ""),
@@ -151,16 +161,21 @@ def _way(entry: Mapping[str, Any], folder: Path, allow_private: bool, read_secre
     ca = folder / entry["ca"] if "ca" in entry else None
     transport = Transport(allow_private=allow_private, ca=ca, timeout=entry.get("timeout_seconds", 20))
     limits = Limits(per_second=entry.get("rate_per_second", 0.0), at_once=entry.get("concurrency", 8))
-    return Guarded(_connector(entry, folder, ca, transport, read_secret), limits)
+    return Guarded(_connector(entry, folder, ca, transport, public_url, read_secret), limits)
 
 
 def _connector(
-    entry: Mapping[str, Any], folder: Path, ca: Path | None, transport: Transport, read_secret: Callable[[str], str]
+    entry: Mapping[str, Any],
+    folder: Path,
+    ca: Path | None,
+    transport: Transport,
+    public_url: str | None,
+    read_secret: Callable[[str], str],
 ) -> Connector:
-    def with_secrets(text: str) -> str:
-        return _SECRET.sub(lambda found: read_secret(found[1]), text)
-
-    headers = {name: with_secrets(value) for name, value in entry.get("headers", {}).items()}
+    if "url" in entry:
+        check_url(entry["url"], transport.allow_private)
+    authorities = load_authorities(ca.read_bytes()) if ca else None
+    headers = {name: _header(name, value, read_secret) for name, value in entry.get("headers", {}).items()}
     match entry["protocol"]:
         case "opendsr":
             return OpenDsrConnector(
@@ -168,15 +183,16 @@ def _connector(
                 entry["domain"],
                 transport,
                 headers=headers,
-                authorities=load_authorities(ca.read_bytes()) if ca else None,
+                authorities=authorities,
                 regulation=entry.get("regulation"),
             )
         case "ddrf":
             return DdrfConnector(
                 entry["url"],
                 transport,
-                issuer=entry.get("issuer", ""),
+                issuer=entry.get("issuer") or urlsplit(public_url or "").hostname or "",
                 private_key=read_secret(entry["key"]) if "key" in entry else None,
+                types=entry.get("types"),
                 headers=headers,
             )
         case _:
@@ -184,3 +200,25 @@ def _connector(
             document = folder / named if "/" in named else named
             secrets = {name: read_secret(secret) for name, secret in entry.get("secrets", {}).items()}
             return document_connector(document, entry.get("settings", {}), secrets, transport, headers)
+
+
+def _header(name: str, value: str, read_secret: Callable[[str], str]) -> str:
+    """A header's value with its secrets in it. Raises `ValueError`."""
+    if "${" in _SECRET.sub("", value):
+        raise ValueError(f"headers.{name}: a secret is named as ${{secret:NAME}}")
+    told = _SECRET.sub(lambda found: read_secret(found[1]), value)
+    if not told.isprintable():
+        raise ValueError(f"headers.{name}: its value or secret holds a line break or another control character")
+    return told
+
+
+def _public_key(path: Path) -> bytes:
+    """The PEM of an X25519 public key. Raises `ValueError`, `OSError`."""
+    pem = path.read_bytes()
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(f"{path} holds no public key in PEM") from None
+    if not isinstance(key, X25519PublicKey):
+        raise ValueError(f"{path} holds a public key of another kind than X25519")
+    return pem

@@ -7,7 +7,7 @@ than the call, and none shows in a log, an error or an answer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from processors.erasure_commands import Answer, Command
@@ -33,6 +33,19 @@ class Connector(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Discoverable(Protocol):
+    """A connector whose recipient may announce how it wants to be asked."""
+
+    async def discover(self) -> str | None:
+        """What it announces, in words; None: nothing. Sends nothing of anybody. Raises `DiscoveryError`."""
+        ...
+
+
+class DiscoveryError(Exception):
+    """A recipient that cannot be asked as it is configured; the text says why."""
 
 
 class CallbackRefused(Exception):

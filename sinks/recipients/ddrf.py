@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,13 +19,13 @@ from joserfc import jwk, jws, jwt
 from joserfc.errors import JoseError
 
 from processors.erasure_commands import Answer, Command, Grade
-from sinks.recipients.connector import CallbackRefused
-from sinks.recipients.identifiers import known_there
-from sinks.recipients.transport import TransientError, Transport, TransportError
+from sinks.recipients.connector import CallbackRefused, DiscoveryError
+from sinks.recipients.identifiers import kinds_of, known_there, unknown_there
+from sinks.recipients.transport import TransientError, Transport, TransportError, seconds_asked_for
 
 VERSION = "1.0"
 _ALGORITHMS = ["RS256", "PS256", "ES256", "EdDSA", "Ed25519"]
-_SUPPORTED_SECONDS = 86_400.0
+_FRESH_SECONDS = 86_400.0
 # Section "Result Codes". Of the others a repetition makes nothing better.
 ACCEPTED, BAD_SIGNATURE, UNSUPPORTED, BAD_TIME = 0, 2, 4, 6
 _CODES = {
@@ -37,9 +38,23 @@ _CODES = {
 }
 
 
+@dataclass(frozen=True)
+class Party:
+    """What a dsrdelete.json says. `identifiers`: (type, format) in our words; `keys`: what it signs with."""
+
+    endpoint: str
+    identifiers: tuple[tuple[str, str], ...]
+    keys: tuple[jwk.Key, ...]
+
+
+class UnusableError(Exception):
+    """Something of the party that does not say what it must; the text quotes nothing of it."""
+
+
 class DdrfConnector:
     """One party. `url`: its dsrdelete.json; `issuer`: our domain, where our own dsrdelete.json shows our public key;
-    `private_key`: PEM, RSA. Raises `ValueError` when there is no usable key."""
+    `private_key`: PEM, RSA; `types`: its words for types of identifiers → ours. Raises `ValueError` when there is no
+    usable key or issuer."""
 
     protocol = "ddrf"
 
@@ -50,42 +65,45 @@ class DdrfConnector:
         *,
         issuer: str,
         private_key: str | None,
+        types: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if not issuer:
+            raise ValueError("`issuer` must name our domain: there recipients look for our public key")
         if not private_key:
             raise ValueError("`key` must name the secret with our RSA private key (PEM): requests are signed with it")
         try:
-            self._key = jwk.RSAKey.import_key(private_key)
+            key = jwk.RSAKey.import_key(private_key)
         except (JoseError, ValueError, TypeError):
-            raise ValueError("the secret that `key` names holds no RSA private key in PEM") from None
+            key = None
+        if key is None or not key.is_private:
+            raise ValueError("the secret that `key` names holds no RSA private key in PEM")
+        self._key = key
         self._url = url
         self._transport = transport
         self._issuer = issuer
+        self._types = dict(types or {})
         self._headers = dict(headers or {})
         self._clock = clock
-        self._resource: tuple[float, dict[str, Any]] | None = None
+        self._party: tuple[float, Party] | None = None
 
     async def dispatch(self, command: Command) -> Answer:
         """Sends an rqJWT for each identifier that the party supports; all of them must be accepted."""
         try:
-            resource = await self._party()
-            supported = [(one["type"], one["format"]) for one in resource["identifiers"]]
-            identities = known_there(command.identities, supported)
+            party = await self._announced()
+            identities = known_there(command.identities, party.identifiers)
             if not identities:
-                kinds = ", ".join(sorted({kind for kind, _ in supported})) or "nothing"
-                return Answer("unsupported", detail=f"knows the person by none of: {kinds}")
-            answer = Answer("retry", detail="nothing was sent")
-            for identity in identities:
-                answer = await self._ask(resource, command, identity)
-                if answer.outcome != "acknowledged":
-                    return answer
-            return answer
+                return unknown_there(party.identifiers)
+            answers = [await self._ask(party, command, identity) for identity in identities]
         except TransportError as error:
-            return Answer("retry", detail=str(error), retry_after=_after(error))
-        except (KeyError, TypeError, ValueError, JoseError) as error:
-            # What the library says may quote the token.
-            return Answer("retry", detail=f"dsrdelete.json or acknowledgement unusable: {type(error).__name__}")
+            return Answer("retry", detail=str(error), retry_after=seconds_asked_for(error))
+        except UnusableError as error:
+            self._party = None
+            return Answer("retry", detail=str(error))
+        # What went worst counts; one identifier that it does not take after all spoils nothing.
+        worst = ("retry", "failed", "acknowledged", "unsupported")
+        return min(answers, key=lambda answer: worst.index(answer.outcome))
 
     async def check(self, command: Command, reference: str) -> Answer:
         """There is nothing to ask: the framework knows no status."""
@@ -94,33 +112,39 @@ class DdrfConnector:
     async def callback(self, headers: Mapping[str, str], body: bytes, callback_url: str) -> tuple[UUID, Answer]:
         raise CallbackRefused(404, "this protocol has no callbacks")
 
+    async def discover(self) -> str:
+        """What its dsrdelete.json says, in words. Raises `DiscoveryError`."""
+        try:
+            party = await self._announced()
+        except (TransportError, UnusableError) as error:
+            raise DiscoveryError(str(error)) from None
+        return f"knows people by {kinds_of(party.identifiers)}; {len(party.keys)} keys"
+
     async def close(self) -> None:
         await self._transport.close()
 
-    async def _party(self) -> dict[str, Any]:
-        if self._resource is not None and self._clock() - self._resource[0] < _SUPPORTED_SECONDS:
-            return self._resource[1]
-        reply = await self._transport.request("GET", self._url, headers=self._headers)
-        if reply.status != 200:
-            raise TransientError(f"dsrdelete.json: HTTP {reply.status}")
-        resource: dict[str, Any] = orjson.loads(reply.body)
-        self._resource = self._clock(), resource
-        return resource
+    async def _announced(self) -> Party:
+        if self._party is None or self._clock() - self._party[0] >= _FRESH_SECONDS:
+            reply = await self._transport.request("GET", self._url, headers=self._headers)
+            if reply.status != 200:
+                raise TransientError(f"dsrdelete.json: HTTP {reply.status}")
+            self._party = self._clock(), _party(reply.body, self._types)
+        return self._party[1]
 
-    async def _ask(self, resource: Mapping[str, Any], command: Command, identity: Mapping[str, str]) -> Answer:
+    async def _ask(self, party: Party, command: Command, identity: Mapping[str, str]) -> Answer:
         token = self._request(command, identity)
         reply = await self._transport.request(
             "POST",
-            resource["endpoint"],
+            party.endpoint,
             headers={**self._headers, "Content-Type": "application/json"},
             body=orjson.dumps({"rqJWT": token}),
         )
         evidence = hashlib.sha256(reply.body).hexdigest()
-        claims = self._acknowledgement(resource, reply.body)
+        claims = _acknowledgement(party, reply.body)
         if claims.get("rqJWT") != token:
             return Answer("retry", detail="its acknowledgement is of another request", evidence=evidence)
         code = claims.get("raResultCode")
-        if code == ACCEPTED and reply.status == 202:
+        if code == ACCEPTED and reply.status < 300:
             return Answer(
                 "acknowledged",
                 Grade.acknowledged,
@@ -128,46 +152,67 @@ class DdrfConnector:
                 reference=str(command.idempotency_key),
                 evidence=evidence,
             )
-        detail = f"result code {code}: {_CODES.get(code, 'not one of the framework')}"  # type: ignore[arg-type]
+        words = _CODES.get(code) if isinstance(code, int) else None
+        if words is None:
+            return Answer("retry", detail="an answer that the framework does not know", evidence=evidence)
+        detail = f"result code {code}: {words}"
         if code == UNSUPPORTED:
             return Answer("unsupported", detail=detail, evidence=evidence)
-        if code in (BAD_SIGNATURE, BAD_TIME) or code not in _CODES:
+        if code in (BAD_SIGNATURE, BAD_TIME):
             # Keys are renewed and clocks are set.
-            self._resource = None
             return Answer("retry", detail=detail, evidence=evidence)
         return Answer("failed", detail=detail, evidence=evidence)
 
     def _request(self, command: Command, identity: Mapping[str, str]) -> str:
-        """rqJWT around idJWT (sections 3.1 and 3.2). The idJWT's `jti` is the request's global id."""
+        """rqJWT around idJWT. The idJWT's `jti` is the same for every attempt, and another for each identifier: who has
+        seen one does nothing again."""
+        kind = identity["identity_type"]
         subject = {
-            "identifierType": identity["identity_type"],
+            "identifierType": next((theirs for theirs, ours in self._types.items() if ours == kind), kind),
             "identifierFormat": identity["identity_format"],
             "identifierValue": identity["identity_value"],
         }
-        now = int(self._clock())
-        common = {"version": VERSION, "iss": self._issuer, "sub": subject, "iat": now}
-        inner = self._signed({**common, "jti": str(command.idempotency_key), "iat": command.submitted_at // 1000})
-        return self._signed({**common, "jti": str(uuid4()), "idJWT": inner})
+        told = hashlib.sha256("\0".join(subject.values()).encode()).hexdigest()[:16]
+        common = {"version": VERSION, "iss": self._issuer, "sub": subject}
+        inner = self._signed(
+            {**common, "jti": f"{command.idempotency_key}/{told}", "iat": command.submitted_at // 1000}
+        )
+        return self._signed({**common, "jti": str(uuid4()), "iat": int(self._clock()), "idJWT": inner})
 
     def _signed(self, claims: dict[str, Any]) -> str:
-        return jwt.encode({"typ": "JWT", "alg": "RS256"}, claims, self._key)
+        return jwt.encode({"typ": "JWT", "alg": "RS256", "kid": self._key.thumbprint()}, claims, self._key)
 
-    def _acknowledgement(self, resource: Mapping[str, Any], body: bytes) -> dict[str, Any]:
-        """The claims of an acJWT that one of the party's published keys has signed. Raises `JoseError`."""
+
+def _party(body: bytes, types: Mapping[str, str]) -> Party:
+    """Raises `UnusableError`."""
+    try:
+        said = orjson.loads(body)
+        endpoint, published = said["endpoint"], said["publicKey"]
+        identifiers = [(one["type"], one["format"]) for one in said["identifiers"]]
+        # A list, says the specification; a single key is understood as well.
+        published = published if isinstance(published, list) else [published]
+        keys = tuple(jwk.import_key(key) for key in published if key["kty"] in ("RSA", "EC", "OKP"))
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError):
+        raise UnusableError("dsrdelete.json: not what the framework says") from None
+    if not isinstance(endpoint, str) or not all(isinstance(word, str) for one in identifiers for word in one):
+        raise UnusableError("dsrdelete.json: not what the framework says")
+    return Party(endpoint, tuple((types.get(kind, kind), form) for kind, form in identifiers), keys)
+
+
+def _acknowledgement(party: Party, body: bytes) -> dict[str, Any]:
+    """The claims of an acJWT, bare or as JSON, that one of the party's published keys has signed. Raises
+    `UnusableError`."""
+    try:
         token = body.decode("ascii").strip()
         if token.startswith("{"):
             token = orjson.loads(token)["acJWT"]
-        keys = resource["publicKey"]
-        keys = keys if isinstance(keys, list) else [keys]
         kid = jws.extract_compact(token.encode()).headers().get("kid")
-        wrong: Exception = ValueError("no key")
-        for published in sorted(keys, key=lambda key: key.get("kid") != kid):
-            try:
-                return dict(jwt.decode(token, jwk.import_key(published), algorithms=_ALGORITHMS).claims)
-            except (JoseError, ValueError) as error:
-                wrong = error
-        raise wrong
-
-
-def _after(error: TransportError) -> float | None:
-    return error.retry_after if isinstance(error, TransientError) else None
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError):
+        raise UnusableError("an answer without an acJWT") from None
+    for key in sorted(party.keys, key=lambda key: key.kid != kid):
+        try:
+            return dict(jwt.decode(token, key, algorithms=_ALGORITHMS).claims)
+        except (JoseError, ValueError):
+            # Another key's signature, or an algorithm that is none of this key's.
+            continue
+    raise UnusableError("its acknowledgement is signed by none of its published keys")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from processors.erasure_commands import Answer, Command
-from sinks.recipients.connector import Connector
+from sinks.recipients.connector import Connector, Discoverable
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Guarded:
         self._slots = asyncio.Semaphore(limits.at_once)
         self._free_at = 0.0
         self._failed = 0
-        self._opened = 0
+        self._openings = 0
         self._open_until = 0.0
         self._trying = False
 
@@ -66,6 +66,10 @@ class Guarded:
         """A recipient tells by itself: no limit holds. Raises `CallbackRefused`, also where the protocol has none."""
         return await self._connector.callback(headers, body, callback_url)
 
+    async def discover(self) -> str | None:
+        """What the recipient announces; None: its protocol has no announcements. Raises `DiscoveryError`."""
+        return await self._connector.discover() if isinstance(self._connector, Discoverable) else None
+
     async def close(self) -> None:
         await self._connector.close()
 
@@ -73,13 +77,15 @@ class Guarded:
         async with self._slots:
             if (wait := self._barred()) > 0:
                 return Answer("retry", detail="not called: its last calls came to nothing", retry_after=wait)
-            await self._pace()
+            since, trial = self._openings, self._failed >= self._limits.failures
+            self._trying = self._trying or trial
             try:
+                await self._pace()
                 answer = await call()
-            except BaseException:
-                self._trying = False
-                raise
-            self._judge(answer)
+            finally:
+                if trial:
+                    self._trying = False
+            self._judge(answer, since)
             return answer
 
     def _barred(self) -> float:
@@ -89,7 +95,6 @@ class Guarded:
         left = self._open_until - self._clock()
         if left > 0 or self._trying:
             return max(left, 1.0)
-        self._trying = True
         return 0.0
 
     async def _pace(self) -> None:
@@ -101,13 +106,14 @@ class Guarded:
         if at > now:
             await self._sleep(at - now)
 
-    def _judge(self, answer: Answer) -> None:
-        self._trying = False
+    def _judge(self, answer: Answer, since: int) -> None:
+        """`since`: how often the breaker had opened when the call began."""
         if answer.outcome != "retry":
-            self._failed = self._opened = 0
-            return
-        self._failed += 1
-        if self._failed >= self._limits.failures:
-            longest = min(self._limits.open_seconds * 2**self._opened, self._limits.longest_seconds)
-            self._opened = min(self._opened + 1, 30)
-            self._open_until = self._clock() + longest * (0.75 + self._draw() / 2)
+            self._failed = self._openings = 0
+        elif since == self._openings:
+            # Calls that were under way when it opened say nothing new.
+            self._failed += 1
+            if self._failed >= self._limits.failures:
+                seconds = min(self._limits.open_seconds * 2 ** min(self._openings, 30), self._limits.longest_seconds)
+                self._openings += 1
+                self._open_until = self._clock() + seconds * (0.75 + self._draw() / 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from processors.erasure_commands import Identity
+from processors.erasure_commands import Answer, Identity
 
 HASHES = ("sha256", "sha1", "md5")
 
@@ -32,6 +32,16 @@ def known_there(identities: Sequence[Identity], supported: Iterable[tuple[str, s
     told.sort(key=lambda one: one["identity_format"] != "raw")
     distinct = {(one["identity_type"], one["identity_format"], one["identity_value"]): one for one in told}
     return list(distinct.values())
+
+
+def unknown_there(supported: Iterable[tuple[str, str]]) -> Answer:
+    """The answer where a person has none of the identifiers that a recipient supports: what it would have needed."""
+    return Answer("unsupported", detail=f"knows the person by none of: {kinds_of(supported)}")
+
+
+def kinds_of(supported: Iterable[tuple[str, str]]) -> str:
+    """The types of identifiers, in words."""
+    return ", ".join(sorted({kind for kind, _ in supported})) or "nothing"
 
 
 def hashed(kind: str, value: str, form: str) -> str:

@@ -11,33 +11,30 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
 from cryptography import x509
 
 from processors.erasure_commands import Answer, Command, Grade
-from sinks.recipients.connector import CallbackRefused
-from sinks.recipients.identifiers import known_there
-from sinks.recipients.opendsr_signatures import SignatureError, trusted_certificate, verify
-from sinks.recipients.transport import Reply, TransientError, Transport, TransportError
+from sinks.recipients.connector import CallbackRefused, DiscoveryError
+from sinks.recipients.identifiers import kinds_of, known_there, unknown_there
+from sinks.recipients.opendsr_processor import DOMAIN, Processor, UnusableError, json_object
+from sinks.recipients.opendsr_signatures import SignatureError
+from sinks.recipients.transport import Reply, Transport, TransportError, seconds_asked_for
 
 API_VERSION = "2.0"
 REGULATIONS = ("gdpr", "ccpa")
-DISCOVERY_SECONDS = 86_400.0
-# How soon a certificate that does not fit may be asked for again.
-CERTIFICATE_SECONDS = 30.0
 # How soon it is asked how it stands: a tenth of what it expects to take, within these bounds.
 SOONEST_CHECK, LATEST_CHECK = 5.0, 86_400.0
 # Where it tells by itself, it is asked only in case that got lost.
 SOONEST_WITH_CALLBACK = 30.0
-DOMAIN, SIGNATURE = "x-opendsr-processor-domain", "x-opendsr-signature"
 
 
 class OpenDsrConnector:
     """One processor. `url`: base URL with the major version; `domain`: what its certificate must name; `authorities`:
-    those to trust, None for the system's; `regulation`: instead of the request's own."""
+    those to trust, None for the system's; `regulation`: instead of the request's own. Raises `ValueError` for what
+    is no domain."""
 
     protocol = "opendsr"
 
@@ -53,64 +50,73 @@ class OpenDsrConnector:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._url = url.rstrip("/")
-        self._domain = domain
+        self._domain = domain.lower()
         self._transport = transport
         self._headers = {"Accept": "application/json", **(headers or {})}
-        self._authorities = authorities
         self._regulation = regulation
         self._clock = clock
-        self._discovered: tuple[float, list[tuple[str, str]], str] | None = None
-        self._certificate: x509.Certificate | None = None
-        self._certified_at = 0.0
+        self._processor = Processor(self._url, domain, transport, self._headers, authorities, clock)
 
     async def dispatch(self, command: Command) -> Answer:
         """Section 7. A processor that knows the id already is asked how it stands instead."""
         try:
-            supported, _ = await self._discovery()
+            supported = (await self._processor.announced()).identities
             identities = known_there(command.identities, supported)
             if not identities:
-                return _unsupported(supported)
+                return unknown_there(supported)
             reply = await self._transport.request(
                 "POST",
                 f"{self._url}/requests",
                 headers={**self._headers, "Content-Type": "application/json"},
                 body=orjson.dumps(self._request(command, identities)),
             )
-            if reply.status == 201:
+            if 200 <= reply.status < 300:
+                # 201, says the specification; what counts is the signature.
                 return await self._accepted(command, reply)
             if reply.status in (400, 409) and (known := await self._asked(command)) is not None:
                 # It refuses a repetition: the first one may have come through.
                 return known
-            self._discovered = None
+            self._processor.forget()
+            if known_there(command.identities, (await self._processor.announced()).identities) != identities:
+                return Answer("retry", detail="refused; what identifies a person there has changed since it was asked")
             return _refused(reply)
-        except (TransportError, SignatureError, _UnusableError) as error:
+        except (TransportError, SignatureError, UnusableError) as error:
             return _again(error)
 
     async def check(self, command: Command, reference: str) -> Answer:
         """Section 8."""
         try:
             answer = await self._asked(command)
-        except (TransportError, SignatureError, _UnusableError) as error:
+        except (TransportError, SignatureError, UnusableError) as error:
             return _again(error)
         # It has forgotten: the same command, under the same id.
         return await self.dispatch(command) if answer is None else answer
 
+    async def discover(self) -> str:
+        """What it announces, in words, when its certificate is one to trust. Raises `DiscoveryError`."""
+        try:
+            announced = await self._processor.announced()
+            certificate = await self._processor.certificate()
+        except (TransportError, SignatureError, UnusableError) as error:
+            raise DiscoveryError(str(error)) from None
+        return f"knows people by {kinds_of(announced.identities)}; certified until {certificate.not_valid_after_utc:%F}"
+
     async def callback(self, headers: Mapping[str, str], body: bytes, callback_url: str) -> tuple[UUID, Answer]:
         """Sections 8.6 to 8.8."""
         given = {name.lower(): value for name, value in headers.items()}
-        if given.get(DOMAIN, "").lower() != self._domain.lower():
+        if given.get(DOMAIN, "").lower() != self._domain:
             raise CallbackRefused(403, "another processor's domain")
         try:
-            await self._verify(given, body)
+            await self._processor.verify(given, body)
         except SignatureError as error:
             raise CallbackRefused(403, str(error)) from None
         except TransportError:
             raise CallbackRefused(503, "the processor's certificate cannot be had just now") from None
         try:
-            said = _object(body)
+            said = json_object(body)
             key = UUID(said["subject_request_id"])
             url = said["status_callback_url"]
-        except (_UnusableError, KeyError, ValueError, TypeError, AttributeError):
+        except (UnusableError, KeyError, ValueError, TypeError, AttributeError):
             raise CallbackRefused(400, "not a status callback") from None
         if url != callback_url:
             raise CallbackRefused(403, "its status_callback_url is not where it was sent")
@@ -136,10 +142,10 @@ class OpenDsrConnector:
 
     async def _accepted(self, command: Command, reply: Reply) -> Answer:
         """Section 7.4. What is echoed of the request (`encoded_request`) is neither kept nor shown."""
-        await self._verify(reply.headers, reply.body)
-        said = _object(reply.body)
+        await self._processor.verify(reply.headers, reply.body)
+        said = json_object(reply.body)
         if said.get("subject_request_id") != str(command.idempotency_key):
-            raise _UnusableError("its acceptance is of another request")
+            raise UnusableError("its acceptance is of another request")
         return Answer(
             "acknowledged",
             Grade.acknowledged,
@@ -157,10 +163,10 @@ class OpenDsrConnector:
             return None
         if reply.status != 200:
             return _refused(reply) if reply.status in (401, 403) else None
-        await self._verify(reply.headers, reply.body)
-        said = _object(reply.body)
+        await self._processor.verify(reply.headers, reply.body)
+        said = json_object(reply.body)
         if said.get("subject_request_id") != str(command.idempotency_key):
-            raise _UnusableError("its status is of another request")
+            raise UnusableError("its status is of another request")
         return self._status(said, reply.body, command)
 
     def _status(self, said: Mapping[str, Any], body: bytes, command: Command | None = None) -> Answer:
@@ -182,81 +188,12 @@ class OpenDsrConnector:
     def _check_after(self, said: Mapping[str, Any], command: Command | None) -> float:
         soonest = SOONEST_CHECK if command is not None and command.callback_url is None else SOONEST_WITH_CALLBACK
         try:
-            expected = datetime.fromisoformat(said["expected_completion_time"]).timestamp()
-        except (KeyError, ValueError, TypeError):
+            expected = datetime.fromisoformat(said["expected_completion_time"])
+            left = (expected if expected.tzinfo else expected.replace(tzinfo=UTC)).timestamp() - self._clock()
+        except (KeyError, ValueError, TypeError, OverflowError):
             return 3600.0
-        return min(max((expected - self._clock()) / 10, soonest), LATEST_CHECK)
-
-    async def _verify(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Raises `SignatureError`, and `TransportError` where the certificate cannot be had."""
-        domain, signature = headers.get(DOMAIN, ""), headers.get(SIGNATURE, "")
-        if domain.lower() != self._domain.lower():
-            raise SignatureError("not said by the processor's domain")
-        if not signature:
-            raise SignatureError("not signed")
-        if self._certificate is not None:
-            try:
-                verify(body, signature, self._certificate)
-                return
-            except SignatureError:
-                # Perhaps it has a new certificate; forgers must not make us ask for it all the time.
-                if self._clock() - self._certified_at < CERTIFICATE_SECONDS:
-                    raise
-        certificate = await self._fetch_certificate()
-        self._certified_at = self._clock()
-        verify(body, signature, certificate)
-        self._certificate = certificate
-
-    async def _fetch_certificate(self) -> x509.Certificate:
-        try:
-            _, url = await self._discovery()
-        except _UnusableError as error:
-            raise SignatureError(str(error)) from None
-        reply = await self._transport.request("GET", url)
-        if reply.status != 200:
-            raise TransientError(f"the processor's certificate: HTTP {reply.status}")
-        return trusted_certificate(
-            reply.body, self._domain, self._authorities, datetime.fromtimestamp(self._clock(), UTC)
-        )
-
-    async def _discovery(self) -> tuple[list[tuple[str, str]], str]:
-        """Section 6: what identifies a person there, and where the certificate is. Asked again after a day."""
-        if self._discovered is not None and self._clock() - self._discovered[0] < DISCOVERY_SECONDS:
-            return self._discovered[1], self._discovered[2]
-        reply = await self._transport.request("GET", f"{self._url}/discovery", headers=self._headers)
-        if reply.status != 200:
-            raise _UnusableError(f"discovery: HTTP {reply.status}")
-        said = _object(reply.body)
-        try:
-            supported = [(one["identity_type"], one["identity_format"]) for one in said["supported_identities"]]
-            if "erasure" not in said["supported_subject_request_types"]:
-                raise _UnusableError("the processor does not take erasures")
-            certificate = str(said["processor_certificate"])
-        except (KeyError, TypeError):
-            raise _UnusableError("discovery: not what the specification says") from None
-        if (urlsplit(certificate).hostname or "").lower() != self._domain.lower():
-            raise _UnusableError("its certificate is not kept on its own domain")
-        self._discovered = self._clock(), supported, certificate
-        return supported, certificate
-
-
-class _UnusableError(Exception):
-    """An answer that does not say what it must."""
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        said = orjson.loads(body)
-    except ValueError:
-        raise _UnusableError("an answer that is not JSON") from None
-    if not isinstance(said, dict):
-        raise _UnusableError("an answer that is no JSON object")
-    return said
-
-
-def _unsupported(supported: Sequence[tuple[str, str]]) -> Answer:
-    kinds = ", ".join(sorted({kind for kind, _ in supported})) or "nothing"
-    return Answer("unsupported", detail=f"knows the person by none of: {kinds}")
+        # The longer it is overdue, the seldomer it is asked as well.
+        return min(max(abs(left) / 10, soonest), LATEST_CHECK)
 
 
 def _refused(reply: Reply) -> Answer:
@@ -269,8 +206,7 @@ def _refused(reply: Reply) -> Answer:
 
 
 def _again(error: Exception) -> Answer:
-    after = error.retry_after if isinstance(error, TransientError) else None
-    return Answer("retry", detail=str(error), retry_after=after)
+    return Answer("retry", detail=str(error), retry_after=seconds_asked_for(error))
 
 
 def _time(ms: int) -> str:

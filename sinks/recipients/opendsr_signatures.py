@@ -10,18 +10,20 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import re
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509 import verification
 
 LEAST_RSA_BITS = 2048
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
 class SignatureError(Exception):
@@ -44,8 +46,8 @@ def verify(body: bytes, signature: str, certificate: x509.Certificate) -> None:
         raw = base64.b64decode("".join(signature.split()), validate=True)
     except (binascii.Error, ValueError):
         raise SignatureError("the signature is not base64") from None
-    key = certificate.public_key()
     try:
+        key = certificate.public_key()
         if isinstance(key, rsa.RSAPublicKey):
             if key.key_size < LEAST_RSA_BITS:
                 raise SignatureError(f"an RSA key of {key.key_size} bits is too short")
@@ -54,6 +56,8 @@ def verify(body: bytes, signature: str, certificate: x509.Certificate) -> None:
             key.verify(raw, body, ec.ECDSA(hashes.SHA256()))
         else:
             raise SignatureError("the certificate's key is neither RSA nor ECDSA")
+    except (UnsupportedAlgorithm, ValueError):
+        raise SignatureError("the certificate's key is of a kind that is not known here") from None
     except InvalidSignature:
         raise SignatureError("the signature is not that of the certificate's key over this body") from None
 
@@ -70,14 +74,16 @@ def trusted_certificate(
     except ValueError:
         raise SignatureError("the processor's certificate is no PEM certificate") from None
     leaf, *between = chain
-    if leaf.issuer == leaf.subject:
-        raise SignatureError("the processor's certificate is self-signed")
     store = verification.Store(list(authorities) if authorities is not None else system_authorities())
     verifier = (
-        verification.PolicyBuilder().store(store).time(at.astimezone(UTC)).build_server_verifier(_subject(domain))
+        verification.PolicyBuilder().store(store).time(at.astimezone(UTC)).build_server_verifier(certified_name(domain))
     )
     try:
+        if leaf.issuer == leaf.subject:
+            raise SignatureError("the processor's certificate is self-signed")
         verifier.verify(leaf, between)
+    except (UnsupportedAlgorithm, ValueError):
+        raise SignatureError("the processor's certificate is malformed") from None
     except verification.VerificationError as error:
         raise SignatureError(f"the processor's certificate is not to be trusted for {domain}: {error}") from None
     return leaf
@@ -103,8 +109,11 @@ def system_authorities() -> list[x509.Certificate]:
     return certificates
 
 
-def _subject(domain: str) -> x509.DNSName | x509.IPAddress:
+def certified_name(domain: str) -> x509.DNSName | x509.IPAddress:
+    """A domain as a certificate names it. Raises `ValueError` for what is neither a host name nor an address."""
     try:
         return x509.IPAddress(ipaddress.ip_address(domain))
     except ValueError:
+        if len(domain) > 253 or not all(_LABEL.fullmatch(label) for label in domain.split(".")):
+            raise ValueError(f"{domain!r} is no domain that a certificate can name") from None
         return x509.DNSName(domain)

@@ -22,6 +22,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 TIMEOUT_SECONDS = 20.0
 MOST_BYTES = 1 << 20
+# However long a recipient wants to be left alone: erasures have terms.
+LONGEST_RETRY_AFTER = 86_400.0
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST6 = ipaddress.ip_network("2000::/3")
 
 
 class TransportError(Exception):
@@ -68,6 +72,12 @@ class Transport:
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __del__(self) -> None:
+        """A transport that was replaced while calls were under way ends with the last of them."""
+        if self._session is not None and self._loop is not None and not self._loop.is_closed():
+            asyncio.run_coroutine_threadsafe(self._session.close(), self._loop)
 
     async def request(
         self,
@@ -82,7 +92,7 @@ class Transport:
         Raises `TransientError` for those and for a recipient that cannot be reached, `RefusedAddressError`,
         `TransportError` for an answer that is too large or leads elsewhere.
         """
-        self._check_url(url)
+        check_url(url, self._allow_private)
         try:
             async with self._open().request(
                 method, url, headers=headers, data=body, allow_redirects=False, skip_auto_headers=("User-Agent",)
@@ -93,13 +103,18 @@ class Transport:
         except RefusedAddressError:
             raise
         except TimeoutError:
-            raise TransientError(f"no answer within {self._timeout.total:.0f} s") from None
+            raise TransientError(f"no answer within {self._timeout.total:g} s") from None
+        except aiohttp.InvalidURL:
+            raise TransportError("not a URL that can be called") from None
         except aiohttp.ClientError as error:
             if refused := _refused(error):
                 raise refused from None
             raise TransientError(f"cannot be reached: {type(error).__name__}") from None
         except OSError as error:
             raise TransientError(f"cannot be reached: {type(error).__name__}") from None
+        except ValueError:
+            # A host name or a header that cannot be sent; what is told of it may hold it.
+            raise TransportError("not a URL and headers that can be sent") from None
         if len(content) > MOST_BYTES:
             raise TransportError(f"an answer of more than {MOST_BYTES} bytes")
         reply = Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
@@ -108,6 +123,10 @@ class Transport:
         if 300 <= reply.status < 400:
             raise TransportError(f"HTTP {reply.status}: it leads elsewhere, which is not followed")
         return reply
+
+    @property
+    def allow_private(self) -> bool:
+        return self._allow_private
 
     async def close(self) -> None:
         if self._session is not None:
@@ -120,11 +139,17 @@ class Transport:
             connector = aiohttp.TCPConnector(
                 resolver=None if self._allow_private else PublicResolver(), ssl=context, limit=100
             )
-            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, trust_env=False)
+            self._loop = asyncio.get_running_loop()
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=self._timeout,
+                trust_env=False,
+                # Nothing is kept from one person's request to the next.
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # Signatures are over the bytes as they come.
+                headers={"Accept-Encoding": "identity"},
+            )
         return self._session
-
-    def _check_url(self, url: str) -> None:
-        check_url(url, self._allow_private)
 
 
 def _refused(error: BaseException | None) -> RefusedAddressError | None:
@@ -136,7 +161,10 @@ def _refused(error: BaseException | None) -> RefusedAddressError | None:
 
 def check_url(url: str, allow_private: bool) -> None:
     """Raises `RefusedAddressError` for a URL that no request may be sent to, whatever its name resolves to."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise RefusedAddressError("not an http(s) URL") from None
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise RefusedAddressError("not an http(s) URL")
     if allow_private:
@@ -152,11 +180,14 @@ def check_url(url: str, allow_private: bool) -> None:
 
 
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether an address is one of the public Internet."""
-    mapped = getattr(address, "ipv4_mapped", None)
-    if mapped is not None:
-        return is_public(mapped)
-    return address.is_global and not address.is_multicast
+    """Whether an address is one of the public Internet, and leads to no other that is not."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address.is_global and not address.is_multicast
+    if (inner := address.ipv4_mapped or address.sixtofour) is not None:
+        return is_public(inner)
+    if address in _NAT64:
+        return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return address.is_global and address in _UNICAST6
 
 
 class PublicResolver(AbstractResolver):
@@ -190,11 +221,20 @@ class PublicResolver(AbstractResolver):
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """The header Retry-After in seconds from `now`; it holds seconds or a date (RFC 9110, section 10.2.3)."""
+    """The header Retry-After in seconds from `now`, a day at most; it holds seconds or a date (RFC 9110, section
+    10.2.3)."""
     value = headers.get("retry-after", "").strip()
-    if value.isdigit():
-        return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError):
+        if value.isascii() and value.isdigit():
+            # More digits would be no number any more.
+            seconds = float(value[:20])
+        else:
+            seconds = parsedate_to_datetime(value).timestamp() - now
+    except (ValueError, TypeError, OverflowError):
         return None
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
+
+
+def seconds_asked_for(error: Exception) -> float | None:
+    """How long the recipient wants to be left alone after a failure, if it has said so."""
+    return error.retry_after if isinstance(error, TransientError) else None

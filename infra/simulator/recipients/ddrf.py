@@ -128,7 +128,8 @@ class DDRFParties:
         }
         if identity["identity_format"] not in IDENTITY_FORMATS:
             raise _RefusedError(BAD_FORMAT, "the identifier's format is not supported")
-        return recipient.ask(str(inner["jti"]), [identity])
+        # Our own connector says in a `jti` which identifier of a command it is.
+        return recipient.ask(str(inner["jti"]).partition("/")[0], [identity])
 
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
