@@ -46,6 +46,8 @@ class Settings:
     maven_repository: str | None = None
     # Of the API: host:port; the domain that its OpenDSR certificate is for; regulation of requests that name none.
     api_address: str | None = None
+    # Requests a second that the audit API takes of one client.
+    api_rate: float = 50.0
     opendsr_domain: str = LOCAL_DOMAIN
     connectors: Path | None = None
     # Instead of the policy's `response_days`, to try things out.
@@ -205,6 +207,7 @@ def settings(
         clickhouse_url=clickhouse or env.get("LINEAGE_CLICKHOUSE") or None,
         schema_registry=env.get("LINEAGE_SCHEMA_REGISTRY") or None,
         api_address=env.get("LINEAGE_API") or None,
+        api_rate=_rate(env.get("LINEAGE_API_RATE")),
         opendsr_domain=env.get("LINEAGE_OPENDSR_DOMAIN") or LOCAL_DOMAIN,
         term_days=_positive(env, "LINEAGE_ERASURE_TERM_DAYS"),
         connectors=Path(env["LINEAGE_CONNECTORS"]) if env.get("LINEAGE_CONNECTORS") else None,
@@ -213,6 +216,16 @@ def settings(
         maven_repository=env.get("LINEAGE_MAVEN_REPOSITORY") or None,
         secret_files=secret_files,
     )
+
+
+def _rate(given: str | None) -> float:
+    try:
+        rate = float(given or Settings.api_rate)
+    except ValueError:
+        rate = 0.0
+    if not 0.0 < rate < 1e9:
+        raise SettingsError("LINEAGE_API_RATE must be a number of requests a second, e.g. 50")
+    return rate
 
 
 def generate_certificate_keys() -> tuple[bytes, bytes]:

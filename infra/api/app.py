@@ -95,6 +95,9 @@ def _audit_services(settings: Settings, clickhouse: ClickHousePool, clients: Cli
         lambda: operator_of(settings.data),
         Kept("dead letters", lambda: count_dead_letters(kafka)).current,
         time.time,
+        settings.api_rate,
+        # A page may ask for several things at once.
+        max(1, round(4 * settings.api_rate)),
     )
 
 

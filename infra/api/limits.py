@@ -15,11 +15,15 @@ _PATIENCE_SECONDS = 5.0
 
 
 class BodyLimit:
-    """ASGI middleware: a request with a body over `most` bytes is answered with 413, and nobody sees it."""
+    """ASGI middleware: a request with a body over `most` bytes is answered with 413, and nobody sees it.
 
-    def __init__(self, app: ASGIApp, most: int = MOST_BYTES) -> None:
+    named: below this path errors have names for codes (audit/api/errors.py); elsewhere numbers, as in OpenDSR.
+    """
+
+    def __init__(self, app: ASGIApp, most: int = MOST_BYTES, named: str = "/api/") -> None:
         self._app = app
         self._most = most
+        self._named = named
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -27,7 +31,7 @@ class BodyLimit:
             return
         told = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if not told.isdigit() or int(told) > self._most:
-            await self._refuse(receive, send)
+            await self._refuse(scope, receive, send)
             return
         read, is_ended = 0, False
 
@@ -47,9 +51,9 @@ class BodyLimit:
 
         await self._app(scope, counted, replaced)
         if read > self._most:
-            await self._refuse(receive, send, is_ended)
+            await self._refuse(scope, receive, send, is_ended)
 
-    async def _refuse(self, receive: Receive, send: Send, is_ended: bool = False) -> None:
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, is_ended: bool = False) -> None:
         # A connection that is closed while the client still writes is reset, and the answer lost with it.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -58,7 +62,8 @@ class BodyLimit:
                     message = await receive()
                     left -= len(message.get("body", b""))
                     is_ended = not message.get("more_body", False)
-        body = orjson.dumps({"error": {"code": 413, "message": f"the body must not exceed {self._most} bytes"}})
+        code = "too_large" if scope["path"].startswith(self._named) else 413
+        body = orjson.dumps({"error": {"code": code, "message": f"the body must not exceed {self._most} bytes"}})
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": 413, "headers": headers})
         await send({"type": "http.response.body", "body": body})
