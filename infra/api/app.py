@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import orjson
@@ -35,7 +35,7 @@ from streams.opendsr.signing import Signer
 _CONNECTIONS = 8
 
 
-def build_app(settings: Settings, connectors: Connectors, local_url: str) -> FastAPI:
+def build_app(settings: Settings, connectors: Callable[[], Connectors], local_url: str) -> FastAPI:
     """The app of all routers. `local_url`: where it listens; recipients' callbacks come there when the connectors name
     no public URL.
 
@@ -53,7 +53,7 @@ def build_app(settings: Settings, connectors: Connectors, local_url: str) -> Fas
             settings.pepper(),
             settings.controller_public_key(),
             settings.opendsr_regulation,
-            connectors.allow_private,
+            connectors().allow_private,
         ),
         intake,
         clickhouse,
@@ -61,7 +61,7 @@ def build_app(settings: Settings, connectors: Connectors, local_url: str) -> Fas
     signer = Signer(settings.opendsr_domain, settings.opendsr_certificate(), settings.opendsr_key())
 
     def receiver_of(recipient: str) -> Connector | None:
-        found = connectors.of(recipient)
+        found = connectors().of(recipient)
         if found is None or isinstance(found, KafkaTarget | ManualTask) or found.protocol != "opendsr":
             return None
         return found
@@ -69,7 +69,7 @@ def build_app(settings: Settings, connectors: Connectors, local_url: str) -> Fas
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await connectors.close()
+        await connectors().close()
         await run_in_threadpool(intake.close)
         clickhouse.close()
 
@@ -78,7 +78,7 @@ def build_app(settings: Settings, connectors: Connectors, local_url: str) -> Fas
     app.add_middleware(BodyLimit)
     app.include_router(opendsr_router(processor, clients.authenticate, signer))
     app.include_router(
-        callbacks_router(receiver_of, intake, lambda: connectors.public_url or local_url, metrics.count_callback)
+        callbacks_router(receiver_of, intake, lambda: connectors().public_url or local_url, metrics.count_callback)
     )
     app.include_router(_operation_router(intake, clickhouse, metrics))
     app.mount(PATH, audit_app(_audit_services(settings, clickhouse, clients)))

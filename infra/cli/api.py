@@ -60,10 +60,9 @@ def api(context: click.Context, host: str, port: int, ready_file: Path | None, s
 def _serve(settings: Settings, host: str, port: int, ready_file: Path | None) -> None:
     from infra.api.app import build_app
     from infra.api.server import bind, serve
-    from sinks.recipients.configuration import load_connectors
+    from sinks.recipients.configuration import ConnectorsFile
 
-    connectors_file = settings.connectors_file()
-    connectors = load_connectors(connectors_file if connectors_file.exists() else None, settings.named_secret)
+    connectors = ConnectorsFile(settings.connectors_file(), settings.named_secret, log.error).current
     bound = bind(host, port)
     own_host, own_port = bound.getsockname()[:2]
     address = f"[{own_host}]:{own_port}" if ":" in own_host else f"{own_host}:{own_port}"

@@ -9,119 +9,39 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from clickhouse_driver import Client
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from processors.erasure import PUBLIC, SECOND, Callback, Disclosure, Request, Step, Terms, due, due_next
+from processors.erasure import Request, Terms, due, due_next
 from processors.erasure_commands import Answer, Command, Grade
 from processors.erasure_steps import called_back, take_step
-from processors.erasure_targets import (
-    attempted,
-    end,
-    enumerate_targets,
-    give_up,
-    leased,
-    order_retry,
-    purged,
-    take_answer,
-)
-from processors.hops import disclosure_hop, recipient_hops
-from sinks.clickhouse.erasures import Disclosed, markers, new_disclosures, subjects_of_aliases
+from processors.erasure_targets import attempted, end, give_up, leased, order_retry, purged, take_answer
 from streams.erasure_routes import Routes
 from streams.erasure_store import ErasureStore, Record
 from streams.identities import SealError
 from streams.kafka import Kafka
-from streams.lag import committed_offsets
 from streams.opendsr.callbacks import callback_url
 from streams.sealed_identities import Sealed, find_sealed, open_identities
 from streams.serdes import Registry, Serializer
-from streams.topics import ERASED_SUBJECTS, ERASURE_REQUESTS, IDENTITIES, LINEAGE
+from streams.topics import ERASED_SUBJECTS, ERASURE_REQUESTS, IDENTITIES
+from streams.workflows.enumerating import Enumeration
+from streams.workflows.erasure_turns import Call, Came, Purged, Wanted
 
 log = logging.getLogger(__name__)
 
 GROUP = "erasures"
 # Requests looked at in one turn.
 MOST_AT_ONCE = 5_000
-SCAN_SECONDS = 0.5
-LONGEST_LOOK = 30 * SECOND
 TELL_SECONDS = 30.0
-
-
-class Receipt(NamedTuple):
-    """One ErasureReceipt."""
-
-    request_id: UUID
-    target: str
-    answer: str
-    grade: str
-    detail: str
-    ground: str
-    evidence: str
-    key: UUID | None
-
-
-class Told(NamedTuple):
-    """What came of a call to a target, under the key that it was made with."""
-
-    request_id: UUID
-    target: str
-    answer: Answer
-    key: UUID
-
-
-class CalledBack(NamedTuple):
-    """What came of a callback to whoever asked for the erasure."""
-
-    request_id: UUID
-    callback: Callback
-    status: str
-    taken: bool
-
-
-class Purged(NamedTuple):
-    """A person has left the own stores. `rows`: place → rows removed, survivors counted and none. `sealed`: the
-    person's records in `identities`, which are still there."""
-
-    request_id: UUID
-    rows: Mapping[str, int]
-    sealed: Sequence[Sealed]
-
-
-@dataclass
-class Came:
-    """What has come in since the last turn."""
-
-    steps: list[Step] = field(default_factory=list)
-    receipts: list[Receipt] = field(default_factory=list)
-    told: list[Told] = field(default_factory=list)
-    called_back: list[CalledBack] = field(default_factory=list)
-    purged: list[Purged] = field(default_factory=list)
-
-
-class Call(NamedTuple):
-    """A call to make. `reference` None: the command is to be sent; else it is asked how that one stands."""
-
-    command: Command
-    protocol: str
-    reference: str | None
 
 
 # The request as it was while open, as it is ended, and place → rows removed → the signed certificate.
 Certify = Callable[[Request, Request, Mapping[str, int]], str]
-
-
-@dataclass
-class Wanted:
-    """What a turn wants done. `purge`: requests whose people are to leave the own stores, with their subjects."""
-
-    calls: list[Call] = field(default_factory=list)
-    callbacks: list[tuple[Request, Callback]] = field(default_factory=list)
-    purge: list[Request] = field(default_factory=list)
 
 
 class Erasing:
@@ -142,10 +62,8 @@ class Erasing:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._kafka = kafka
-        self._client = client
         self._routes = routes
         self._private_key = private_key
-        self._stores = stores
         self._terms_now = terms
         self._terms = terms()
         self._certify = certify
@@ -155,11 +73,7 @@ class Erasing:
         self.store = ErasureStore(kafka, GROUP, registry)
         self._steps = Serializer("ErasureRequested", registry)
         self._ledger = Serializer("SubjectErased", registry)
-        self._ledger = Serializer("SubjectErased", registry)
-        self._admin = kafka.admin()
-        # Of each partition of `lineage`, up to where it has been looked through for later disclosures.
-        self._scanned: dict[int, int] = {}
-        self._scan_at = 0.0
+        self._enumeration = Enumeration(kafka, client, self.store, routes, stores)
         self._sealed: dict[bytes, list[Sealed]] = {}
         self._records: list[Record] = []
         self._untold: list[tuple[bytes, bytes]] = []
@@ -168,10 +82,8 @@ class Erasing:
     def start(self) -> None:
         """Takes over from whoever did this before."""
         count = self.store.start()
+        self._enumeration.start()
         for request in self.store.open_requests():
-            if request.fence_offset is not None and request.fence_partition is not None:
-                partition = request.fence_partition
-                self._scanned[partition] = min(self._scanned.get(partition, request.fence_offset), request.fence_offset)
             if request.erased_at is not None:
                 # Whether the predecessor came to tell it is not known; told twice it is told once.
                 self._tell_erased(request, request.erased_at)
@@ -191,10 +103,13 @@ class Erasing:
         self._take(came, now)
         requests = self.store.due(now, MOST_AT_ONCE)
         pending = {request.request_id: due(request, now, self._terms) for request in requests}
-        self._locate([r for r in requests if pending[r.request_id].locate], now)
-        if any(d.purge for d in pending.values()) or time.monotonic() >= self._scan_at:
-            self._scan(now)
-        wanted = Wanted(purge=self._purgeable([r.request_id for r in requests if pending[r.request_id].purge], now))
+        self._enumeration.locate([r for r in requests if pending[r.request_id].locate], now, self._terms)
+        if any(d.purge for d in pending.values()) or self._enumeration.is_due:
+            self._enumeration.scan(now, self._terms)
+        waiting = [self.store.get(r.request_id) for r in requests if pending[r.request_id].purge]
+        # As they are after the look: who got more data meanwhile is not purged yet.
+        still = [r for r in waiting if r is not None and due(r, now, self._terms).purge]
+        wanted = Wanted(purge=self._enumeration.purgeable(still))
         for request in requests:
             self._do(request.request_id, now, wanted)
         self._find_identities(wanted)
@@ -264,107 +179,13 @@ class Erasing:
         if request.alias is not None:
             self._sealed.pop(request.alias, None)
         self._records += [Record(IDENTITIES, sealed.key, None, sealed.partition) for sealed in one.sealed]
-        if request.subject is not None:
-            # From now on a row of this subject is a survivor, and a rebuild of the table leaves out its marker too.
-            entry = self._ledger.encode({"erased_at": request.erased_at, "purged_at": now})
-            self._records.append(Record(ERASED_SUBJECTS, request.subject.bytes, entry))
         assert request.subject is not None
-        # From now on no rebuild takes a row of the subject any more.
+        # From now on a row of this subject is a survivor, and a rebuild of the table leaves out its marker too.
         gone = self._ledger.encode({"erased_at": request.erased_at, "purged_at": now})
         self._records.append(Record(ERASED_SUBJECTS, request.subject.bytes, gone))
         rows = {**one.rows, "identities": len(one.sealed)}
         ended = end(purged(request, rows, now, self._terms), now)
         self.store.put(replace(ended, certificate=self._certify(request, ended, rows)))
-
-    # The fence, and what came behind it
-
-    def _locate(self, requests: Sequence[Request], now: int) -> None:
-        """Enumerates whoever's marker the loader has passed; looks again later for the others."""
-        if not requests:
-            return
-        loaded = self._loaded()
-        by_alias = {request.alias: request for request in requests if request.alias is not None}
-        subjects = subjects_of_aliases(self._client, list(by_alias))
-        wanted = {by_alias[alias].request_id: subject for alias, subject in subjects.items()}
-        found = markers(self._client, wanted, "requested") if wanted else {}
-        located = {id_: m for id_, m in found.items() if loaded.get(m.partition, 0) > m.offset}
-        seen = self._disclosed(dict.fromkeys(loaded, 0), loaded, [wanted[id_] for id_ in located])
-        for request in requests:
-            marker = located.get(request.request_id)
-            if marker is None:
-                self._look_later(request, now)
-                continue
-            subject, partition = wanted[request.request_id], marker.partition
-            self._scanned[partition] = min(self._scanned.get(partition, loaded[partition]), loaded[partition])
-            fenced = replace(request, subject=subject, fence_partition=partition, fence_offset=loaded[partition])
-            rows = seen.get(subject, [])
-            hops = recipient_hops((row.discloser, row.recipient) for row in rows)
-            self.store.put(self._enumerated(fenced, rows, hops, now))
-
-    def _look_later(self, request: Request, now: int) -> None:
-        waited = now - (request.erased_at or request.verified_at or now)
-        self.store.defer(request, now + min(max(self._terms.look, waited // 10), LONGEST_LOOK))
-
-    def _scan(self, now: int) -> None:
-        """Looks through what has been loaded since the last time for more disclosures of the people concerned."""
-        began = time.monotonic()
-        try:
-            self._look_through(now)
-        finally:
-            # Of many open requests no more than a tenth of the time goes into looking.
-            self._scan_at = time.monotonic() + max(SCAN_SECONDS, 9 * (time.monotonic() - began))
-
-    def _look_through(self, now: int) -> None:
-        people = {
-            request.subject: request
-            for request in self.store.open_requests()
-            if request.subject is not None and request.fence_offset is not None
-        }
-        if not people:
-            self._scanned.clear()
-            return
-        loaded = self._loaded()
-        partitions = {request.fence_partition for request in people.values()}
-        since = {p: offset for p, offset in self._scanned.items() if p in partitions}
-        if any(offset < loaded.get(p, 0) for p, offset in since.items()):
-            for subject, rows in self._disclosed(since, loaded, list(people)).items():
-                request = people[subject]
-                # What came between the enumeration and this look was not enumerated; what came before it was.
-                new = [row for row in rows if row.last_offset >= (request.fence_offset or 0)]
-                if new:
-                    hops = {target.id: target.hop for target in request.recipients if target.hop is not None}
-                    behind = replace(request, fence_offset=loaded[new[0].kafka_partition])
-                    self.store.put(self._enumerated(behind, new, hops, now))
-        self._scanned = {p: max(offset, loaded.get(p, 0)) for p, offset in since.items()}
-
-    def _disclosed(
-        self, since: Mapping[int, int], until: Mapping[int, int], subjects: Collection[UUID]
-    ) -> dict[UUID, list[Disclosed]]:
-        found: dict[UUID, list[Disclosed]] = {}
-        if subjects:
-            for row in new_disclosures(self._client, since, until, subjects):
-                found.setdefault(row.subject, []).append(row)
-        return found
-
-    def _enumerated(self, request: Request, rows: Iterable[Disclosed], hops: Mapping[str, int], now: int) -> Request:
-        newest: dict[str, Disclosure] = {}
-        for row in rows:
-            recipient = row.recipient or PUBLIC
-            hop = disclosure_hop(row.discloser, hops)
-            known = newest.get(recipient)
-            if known is not None:
-                hop = min((h for h in (known.hop, hop) if h is not None), default=None)
-            last = row.last_at if known is None else max(known.last_at, row.last_at)
-            newest[recipient] = Disclosure(recipient, hop, last)
-        changed = enumerate_targets(request, newest.values(), self._routes.route, self._stores, now, self._terms)
-        for alarm in changed.alarms[len(request.alarms) :]:
-            log.warning("request %s: alarm: %s", request.request_id, alarm)
-        return changed
-
-    def _loaded(self) -> dict[int, int]:
-        """Of each partition of `lineage` the offset below which everything is in the table."""
-        committed = committed_offsets(self._admin, "loader")
-        return {partition: offset for (topic, partition), offset in committed.items() if topic == LINEAGE}
 
     # What is due
 
@@ -386,13 +207,13 @@ class Erasing:
         for target_id in todo.check:
             request = self._check(request, target_id, now, wanted)
         if todo.purge and all(r.request_id != request_id for r in wanted.purge):
-            self._look_later(request, now)
+            self._enumeration.look_later(request, now, self._terms)
         elif todo.purge:
             self.store.defer(request, now + self._terms.lease)
         elif request is not self.store.get(request_id):
             self.store.put(due_next(request, now, self._terms) if not request.is_ended else _ended_next(request))
         elif request.next_at is not None and request.next_at <= now:
-            self._look_later(request, now)
+            self._enumeration.look_later(request, now, self._terms)
 
     def _tell_erased(self, request: Request, now: int) -> Request:
         """Fixes the time of the Erased fact; the tagger is told once that is written."""
@@ -469,19 +290,6 @@ class Erasing:
         answer = Answer("dispatched", Grade.dispatched, detail="command written to Kafka")
         self.store.put(take_answer(request, call.command.target, answer, now, self._terms))
         return None
-
-    # The end
-
-    def _purgeable(self, request_ids: Sequence[UUID], now: int) -> list[Request]:
-        """Those whose link the tagger has dropped, with everything judged before that loaded and looked through."""
-        requests = [r for r in map(self.store.get, request_ids) if r is not None and due(r, now, self._terms).purge]
-        wanted = {r.request_id: r.subject for r in requests if r.subject is not None}
-        found = markers(self._client, wanted, "completed") if wanted else {}
-        return [
-            r
-            for r in requests
-            if (m := found.get(r.request_id)) is not None and self._scanned.get(m.partition, 0) > m.offset
-        ]
 
 
 def _ended_next(request: Request) -> Request:

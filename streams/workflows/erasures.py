@@ -24,7 +24,8 @@ from streams.serdes import DecodeError, Deserializer, Registry
 from streams.subjects import ALIAS_SIZE
 from streams.topics import ERASURE_RECEIPTS, ERASURE_REQUESTS
 from streams.workflows.app import raw_topic, run_app, workflow_app
-from streams.workflows.erasing import GROUP, Call, CalledBack, Came, Erasing, Receipt, Told
+from streams.workflows.erasing import GROUP, Erasing
+from streams.workflows.erasure_turns import Call, CalledBack, Came, Receipt, Told
 from streams.workflows.purging import Purging
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from sinks.clickhouse.purge import purge, rows_of_people
 from streams.kafka import Kafka
 from streams.sealed_identities import find_sealed
 from streams.serdes import Registry
-from streams.workflows.erasing import Purged
+from streams.workflows.erasure_turns import Purged
 
 log = logging.getLogger(__name__)
 
