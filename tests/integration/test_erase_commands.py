@@ -317,6 +317,10 @@ def test_connectors_are_checked(place: Place, registered: str) -> None:
     assert code == 0
     assert "not asked" in out
     assert "stranger has an entry" in err
+    # Nobody is there: the name leads nowhere.
+    code, out, _ = place.run("connectors", "check", "--ask")
+    assert code == 1
+    assert "cannot be asked: cannot be reached" in out
     file.write_text(f"recipients:\n  {registered}-near: {{protocol: carrier-pigeon}}\n")
     assert "carrier-pigeon" in place.refused("connectors", "check")
 

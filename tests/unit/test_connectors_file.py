@@ -30,6 +30,15 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("pki"), HOST)
 
 
+def rsa_key(pki: Certificates) -> str:
+    """A private key, PEM."""
+    return (
+        pki.signing_key("x")
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode()
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -79,14 +88,11 @@ recipients:
   agency: {protocol: manual, contact: a@agency.example, expire_days: 3}
 """
     )
-    rsa = pki.signing_key("x").private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     asked: list[str] = []
 
     def secret(name: str) -> str:
         asked.append(name)
-        return rsa.decode() if name == "ddrf" else "token"
+        return rsa_key(pki) if name == "ddrf" else "token"
 
     connectors = load_connectors(path, secret)
     assert asked == ["t", "ddrf"]
@@ -143,3 +149,14 @@ def test_recipients_are_asked_what_they_announce(tmp_path: Path) -> None:
     assert "email" in found["crash"].detail
     assert "certified until" in found["lumen"].detail
     assert "404" in found["gone"].detail
+
+
+def test_the_guide_shows_a_file_that_is_one(tmp_path: Path, pki: Certificates) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "connectors.md").read_text(encoding="utf-8")
+    path = tmp_path / "connectors.yaml"
+    path.write_text(guide.partition("```yaml\n")[2].partition("```")[0])
+    (tmp_path / "lumen-ca.pem").write_bytes(pki.authority().read_bytes())
+    (tmp_path / "glacier.pem").write_bytes(Path(pki.sealing_key("glacier")).read_bytes())
+    connectors = load_connectors(path, lambda name: rsa_key(pki) if name == "ddrf-key" else name)
+    protocols = [way.protocol for way in connectors.recipients.values()]
+    assert protocols == ["opendsr", "http", "ddrf", "kafka", "manual"]
