@@ -12,6 +12,7 @@ import binascii
 import ipaddress
 import re
 import ssl
+import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -20,6 +21,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification
 
 LEAST_RSA_BITS = 2048
@@ -100,9 +102,11 @@ def system_authorities() -> list[x509.Certificate]:
     certificates = []
     for der in ssl.create_default_context().get_ca_certs(binary_form=True):
         try:
-            certificates.append(x509.load_der_x509_certificate(der))
+            # Old authorities have encodings that are warned of, or refused by now.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+                certificates.append(x509.load_der_x509_certificate(der))
         except ValueError:
-            # Old authorities with encodings that are refused by now.
             continue
     if not certificates:
         raise SignatureError("the system knows no certificate authorities: name one with `ca`")

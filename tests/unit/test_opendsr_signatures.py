@@ -103,7 +103,7 @@ def test_what_is_no_domain(domain: str) -> None:
         certified_name(domain)
 
 
-@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@pytest.mark.filterwarnings("error")
 def test_the_system_trusts_somebody(pki: Certificates) -> None:
     assert system_authorities()
     with pytest.raises(SignatureError, match="not to be trusted"):
