@@ -92,10 +92,18 @@ def _reopened(target: Target, now: int) -> Target:
 
 
 def take_answer(
-    request: Request, target_id: str, answer: Answer, now: int, terms: Terms, key: UUID | None = None
+    request: Request,
+    target_id: str,
+    answer: Answer,
+    now: int,
+    terms: Terms,
+    key: UUID | None = None,
+    *,
+    unasked: bool = False,
 ) -> Request:
     """What a target said, at a dispatch, an inquiry or by itself. `key`: the command it answers, where that is known;
-    an answer to an earlier round says nothing of this one."""
+    an answer to an earlier round says nothing of this one. `unasked`: it came by itself, and its next word may get
+    lost: unless this was the last one, what was planned stays planned."""
     target = request.target(target_id)
     if target is None or request.is_ended or target.is_store:
         return request
@@ -104,6 +112,8 @@ def take_answer(
     if target.is_final and not _outdoes(target, answer):
         return request
     changed = _answered(target, answer, now, terms)
+    if unasked and not changed.is_final:
+        changed = replace(changed, next_at=target.next_at)
     text = f"{target_id}: {changed.state}" + (f" ({answer.detail})" if answer.detail else "")
     if (changed.state, changed.grade, changed.detail) != (target.state, target.grade, target.detail):
         request = noted(request, now, text)
@@ -202,6 +212,20 @@ def give_up(request: Request, now: int, terms: Terms) -> Request:
         ended = replace(target, state="failed", ground=ground, ended_at=now, next_at=None)
         request = noted(with_target(request, ended), now, f"{target.id}: failed (term over)")
     return due_next(request, now, terms) if failed else request
+
+
+def begin_purge(request: Request, now: int) -> Request:
+    """The own purge may begin: all that was judged before the link was dropped is loaded. Kept in the request, because
+    the purge takes away what that was seen by."""
+    stores = [target for target in request.targets if target.is_store and target.state == "waiting"]
+    for store in stores:
+        request = with_target(request, replace(store, state="dispatched", dispatched_at=now))
+    return noted(request, now, "the own purge begins") if stores else request
+
+
+def is_purging(request: Request) -> bool:
+    """Whether the own purge has begun."""
+    return any(target.is_store and target.state == "dispatched" for target in request.targets)
 
 
 def purged(request: Request, rows: Mapping[str, int], now: int, terms: Terms) -> Request:

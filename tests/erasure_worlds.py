@@ -16,9 +16,11 @@ from processors.erasure_commands import Answer, Grade
 from processors.erasure_steps import take_step
 from processors.erasure_targets import (
     attempted,
+    begin_purge,
     end,
     enumerate_targets,
     give_up,
+    is_purging,
     leased,
     order_retry,
     purged,
@@ -165,6 +167,8 @@ class World:
             if todo.purge:
                 assert dropped_at is not None
                 if self._scanned_to(dropped_at):
+                    request = begin_purge(begin_purge(request, self._now), self._now)
+                    assert is_purging(request)
                     request = end(purged(request, dict.fromkeys(STORES, 3), self._now, TERMS), self._now)
                     continue
                 request = replace(request, next_at=self._now + TERMS.look)

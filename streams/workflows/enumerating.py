@@ -15,7 +15,7 @@ from uuid import UUID
 from clickhouse_driver import Client
 
 from processors.erasure import PUBLIC, SECOND, Disclosure, Request, Terms
-from processors.erasure_targets import enumerate_targets
+from processors.erasure_targets import enumerate_targets, is_purging
 from processors.hops import disclosure_hop, recipient_hops
 from sinks.clickhouse.erasures import Disclosed, markers, new_disclosures, subjects_of_aliases
 from streams.erasure_routes import Routes
@@ -119,13 +119,12 @@ class Enumeration:
 
     def purgeable(self, requests: Sequence[Request]) -> list[Request]:
         """Those whose link the tagger has dropped, with everything judged before that loaded and looked through."""
-        wanted = {r.request_id: r.subject for r in requests if r.subject is not None}
+        begun = [r for r in requests if is_purging(r)]
+        # Of those whose purge has begun the marker may be gone with everything else.
+        wanted = {r.request_id: r.subject for r in requests if r.subject is not None and not is_purging(r)}
         found = markers(self._client, wanted, "completed") if wanted else {}
-        return [
-            r
-            for r in requests
-            if (m := found.get(r.request_id)) is not None and self._scanned.get(m.partition, 0) > m.offset
-        ]
+        passed = {id_ for id_, m in found.items() if self._scanned.get(m.partition, 0) > m.offset}
+        return [*begun, *(r for r in requests if r.request_id in passed)]
 
     def _disclosed(
         self, since: Mapping[int, int], until: Mapping[int, int], subjects: Collection[UUID]

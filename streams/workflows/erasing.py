@@ -17,10 +17,20 @@ from uuid import UUID
 from clickhouse_driver import Client
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from processors.erasure import Request, Terms, due, due_next
+from processors.erasure import SECOND, Request, Terms, due, due_next
 from processors.erasure_commands import Answer, Command, Grade
 from processors.erasure_steps import called_back, take_step
-from processors.erasure_targets import attempted, end, give_up, leased, order_retry, purged, take_answer
+from processors.erasure_targets import (
+    attempted,
+    begin_purge,
+    end,
+    give_up,
+    is_purging,
+    leased,
+    order_retry,
+    purged,
+    take_answer,
+)
 from streams.erasure_routes import Routes
 from streams.erasure_store import ErasureStore, Record
 from streams.identities import SealError
@@ -87,6 +97,9 @@ class Erasing:
             if request.erased_at is not None:
                 # Whether the predecessor came to tell it is not known; told twice it is told once.
                 self._tell_erased(request, request.erased_at)
+            if is_purging(request):
+                # Whether it was done is not known; done twice it is done once.
+                self.store.defer(request, self.now())
         self._tell()
         log.info("%d erasure requests restored, %d of them open", count, len(self.store.open_requests()))
 
@@ -151,6 +164,8 @@ class Erasing:
             if request is None:
                 log.warning("a receipt for a request that is not known here is passed over")
             elif receipt.answer == "retry":
+                # What it could not be asked with may have come in since.
+                self._sealed.pop(request.alias or b"", None)
                 store.put(order_retry(request, receipt.target, now, self._terms))
             else:
                 answer = Answer(
@@ -160,7 +175,7 @@ class Erasing:
                     ground=receipt.ground,
                     evidence=receipt.evidence,
                 )
-                store.put(take_answer(request, receipt.target, answer, now, self._terms, receipt.key))
+                store.put(take_answer(request, receipt.target, answer, now, self._terms, receipt.key, unasked=True))
         for told in came.told:
             if (request := store.get(told.request_id)) is not None:
                 store.put(take_answer(request, told.target, told.answer, now, self._terms, told.key))
@@ -209,7 +224,7 @@ class Erasing:
         if todo.purge and all(r.request_id != request_id for r in wanted.purge):
             self._enumeration.look_later(request, now, self._terms)
         elif todo.purge:
-            self.store.defer(request, now + self._terms.lease)
+            self.store.put(replace(begin_purge(request, now), next_at=now + self._terms.lease))
         elif request is not self.store.get(request_id):
             self.store.put(due_next(request, now, self._terms) if not request.is_ended else _ended_next(request))
         elif request.next_at is not None and request.next_at <= now:
@@ -264,9 +279,15 @@ class Erasing:
     # Identifiers
 
     def _find_identities(self, wanted: Wanted) -> None:
-        requests = [self.store.get(call.command.request_id) for call in wanted.calls]
-        aliases = {r.alias for r in requests if r is not None and r.alias is not None}
-        missing = aliases - self._sealed.keys()
+        missing: set[bytes] = set()
+        for call in wanted.calls:
+            request = self.store.get(call.command.request_id)
+            assert request is not None
+            assert request.alias is not None
+            # With more data of a person there may be more that a recipient knows them by.
+            is_first = call.reference is None and call.command.attempt == 1
+            if is_first or request.alias not in self._sealed:
+                missing.add(request.alias)
         if missing:
             self._sealed |= find_sealed(self._kafka, missing, self._registry)
 
@@ -285,9 +306,13 @@ class Erasing:
         records = self._routes.command_records(command, now)
         if records is None:
             return call._replace(command=command)
-        # It takes its commands from Kafka: sent with this turn's commit.
+        # It takes its commands from Kafka: sent with this turn's commit, and again when no answer came, ever seldomer.
         self._records += records
-        answer = Answer("dispatched", Grade.dispatched, detail="command written to Kafka")
+        target = request.target(call.command.target)
+        assert target is not None
+        waited = now - (target.dispatched_at or now)
+        again = max(waited, self._terms.lease) / SECOND
+        answer = Answer("dispatched", Grade.dispatched, detail="command written to Kafka", check_after=again)
         self.store.put(take_answer(request, call.command.target, answer, now, self._terms))
         return None
 
