@@ -28,15 +28,21 @@ def entry_for(reply: Reply, body: Any, entries: Sequence[Mapping[str, Any]], val
 
 
 def answer_to(
-    reply: Reply, body: Any, entries: Sequence[Mapping[str, Any]], values: Mapping[str, Any], now: float
+    reply: Reply,
+    body: Any,
+    entries: Sequence[Mapping[str, Any]],
+    values: Mapping[str, Any],
+    now: float,
+    inquiry: bool = False,
 ) -> Answer:
     """What a reply means. Without an entry, a refusal (4xx) is for good, but for those that are mended elsewhere; all
-    else is tried again. `now`: seconds since 1970, UTC."""
+    else is tried again. `now`: seconds since 1970, UTC; `inquiry`: it was asked how it stands, and a refusal of that
+    says nothing of the deletion."""
     evidence = hashlib.sha256(reply.body).hexdigest()
     wait = retry_after(reply.headers, now)
     entry = entry_for(reply, body, entries, values)
     if entry is None:
-        if 400 <= reply.status < 500 and reply.status not in _RETRIED:
+        if 400 <= reply.status < 500 and reply.status not in _RETRIED and not inquiry:
             return Answer("failed", detail=f"refused: HTTP {reply.status}", evidence=evidence)
         detail = f"HTTP {reply.status}, of which the document says nothing"
         return Answer("retry", detail=detail, evidence=evidence, retry_after=wait)

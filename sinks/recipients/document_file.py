@@ -78,9 +78,9 @@ def _check(document: Mapping[str, Any]) -> None:
         if missing := sorted(extra - one.get("with", {}).keys()):
             raise TemplateError(f"identities.{i}.with: {missing[0]} is missing, which another identity has")
     check_placeholders(document.get("auth", {}), "auth", base)
+    known = [f"{one['type']}.{one.get('format', 'raw')}" for one in identities]
     asked = {**base, "command": COMMAND, "request": ("key",)}
     if document.get("send") == "all":
-        known = [f"{one['type']}.{one.get('format', 'raw')}" for one in identities]
         asked |= {"identities": (), "known": known}
     else:
         asked["identity"] = (*IDENTITY, *extra)
@@ -91,7 +91,8 @@ def _check(document: Mapping[str, Any]) -> None:
         asked |= {"found": (), "all_found": ()}
     _check_part(document["request"], "request", asked, polled="check" in document)
     if "check" in document:
-        _check_part(document["check"], "check", {**base, "command": COMMAND, "reference": ()}, polled=True)
+        inquiry = {**base, "command": COMMAND, "reference": (), "known": known}
+        _check_part(document["check"], "check", inquiry, polled=True)
 
 
 def _check_part(

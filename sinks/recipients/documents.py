@@ -24,7 +24,7 @@ from sinks.recipients.document_access import AccessError
 from sinks.recipients.document_file import SENT, DocumentError, load_document, roots
 from sinks.recipients.document_requests import DocumentRequests, json_of
 from sinks.recipients.document_templates import TemplateError, UnfitValueError, render
-from sinks.recipients.identifiers import known_there
+from sinks.recipients.identifiers import known_there, unknown_there
 from sinks.recipients.transport import TransientError, Transport, TransportError
 
 _SAFE_IN_REFERENCE = "!$&'()*+,-./:;=?@_~"
@@ -72,10 +72,9 @@ class DocumentConnector:
 
     async def dispatch(self, command: Command) -> Answer:
         """Sends the deletion for each identifier that the vendor knows, or for all in one; each must be answered."""
-        kinds = [(one["type"], one.get("format", "raw")) for one in self._document["identities"]]
-        told = known_there(command.identities, kinds)
+        told = known_there(command.identities, self._kinds())
         if not told:
-            return Answer("unsupported", detail=f"knows the person by none of: {', '.join(dict(kinds))}")
+            return unknown_there(self._kinds())
         every_one = [told] if self._document.get("send") == "all" else [[one] for one in told]
         answers = []
         for identities in every_one:
@@ -87,10 +86,11 @@ class DocumentConnector:
         references = [unquote(one) for one in reference.split()]
         if "check" not in self._document or (self._needs_reference and not references):
             return await self.dispatch(command)
+        values = {**self._common(command), "known": _known(known_there(command.identities, self._kinds()))}
         answers = []
         for one in references if self._needs_reference else [reference]:
             try:
-                answer = await self._ask("check", {**self._common(command), "reference": one})
+                answer = await self._ask("check", {**values, "reference": one})
             except _SendAgainError:
                 return await self.dispatch(command)
             except (TransportError, TemplateError, AccessError) as error:
@@ -149,11 +149,10 @@ class DocumentConnector:
             },
         }
 
+    def _kinds(self) -> list[tuple[str, str]]:
+        return [(one["type"], one.get("format", "raw")) for one in self._document["identities"]]
+
     def _told(self, identities: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-        known: dict[str, dict[str, list[str]]] = {}
-        for one in identities:
-            of_kind = known.setdefault(one["identity_type"], {})
-            of_kind.setdefault(one["identity_format"], []).append(one["identity_value"])
         first = identities[0]
         i, about = next(
             (i, one)
@@ -167,7 +166,7 @@ class DocumentConnector:
             "value": first["identity_value"],
             "name": about.get("name", about["type"]),
         }
-        return {"identity": identity, "identities": [dict(one) for one in identities], "known": known}
+        return {"identity": identity, "identities": [dict(one) for one in identities], "known": _known(identities)}
 
     def _key(self, command: Command, identities: Sequence[Mapping[str, str]], *found: str) -> str:
         """The idempotency key of one request of several: the same in every attempt, and another for another person's
@@ -183,7 +182,7 @@ class DocumentConnector:
         entry = entry_for(reply, body, entries, values)
         if entry is not None and entry["outcome"] == "send_again":
             raise _SendAgainError
-        answer = answer_to(reply, body, entries, values, self._clock())
+        answer = answer_to(reply, body, entries, values, self._clock(), inquiry=part == "check")
         if part == "request" and self._needs_reference and answer.outcome == "acknowledged" and not answer.reference:
             # Nobody could be asked how it stands, and it would seem to end with other jobs of the command.
             return replace(answer, outcome="retry", grade=Grade.none, detail="accepted, without the id of a job")
@@ -192,6 +191,14 @@ class DocumentConnector:
 
 class _SendAgainError(Exception):
     """The vendor does not know the job any more, or it came to nothing."""
+
+
+def _known(identities: Sequence[Mapping[str, str]]) -> dict[str, dict[str, list[str]]]:
+    known: dict[str, dict[str, list[str]]] = {}
+    for one in identities:
+        of_kind = known.setdefault(one["identity_type"], {})
+        of_kind.setdefault(one["identity_format"], []).append(one["identity_value"])
+    return known
 
 
 def _settings(document: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

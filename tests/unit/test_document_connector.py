@@ -177,6 +177,37 @@ def test_pages_by_url_and_by_number(tmp_path: Path) -> None:
     assert [url.partition("example/")[2] for _, url, _, _ in asked] == ["find?page=1", "find?page=2", "people/1"]
 
 
+def test_who_was_not_looked_for_is_not_deleted(tmp_path: Path) -> None:
+    """Searches may be inexact."""
+    deletion = request(url="https://own.example/people/{{ found }}", form=None)
+    lookup = {**LOOKUP, "match": {"name": "{{ identity.value }}"}, "query": {"q": "{{ identity.value }}"}}
+    path = written(tmp_path, lookup=lookup, request=deletion)
+    others = [{"id": 1, "name": "test_user_id2"}, {"id": 2}]
+    said, asked = played(path, [(200, {"people": others})], ALL[0])
+    assert (said.detail, len(asked)) == ("not known there", 1)
+    _, asked = played(path, [(200, {"people": [*others, {"id": 3, "name": "Test_user_id "}]}), (200, {})], ALL[0])
+    assert [url.rpartition("/")[2] for _, url, _, _ in asked[1:]] == ["3"]
+
+
+def test_an_inquiry_may_name_the_person_and_its_refusal_ends_nothing(tmp_path: Path) -> None:
+    check = {
+        "url": "https://own.example/find",
+        "json": {"mails": "{{ known.email.sha256? }}", "ids": "{{ known.controller_customer_id.raw }}"},
+        "answers": [{"status": 200, "where": {"found": False}, "outcome": "completed"}],
+    }
+    answers = [{"status": "2xx", "outcome": "acknowledged", "check_after": 60}]
+    path = written(tmp_path, check=check, request=request(answers=answers))
+    said, [(_, _, _, body)] = played(path, [(200, {"found": False})], *ALL, reference="")
+    assert body == {"mails": [hashlib.sha256(b"a@example.org").hexdigest()], "ids": ["test_user_id"]}
+    assert said.outcome == "completed"
+    assert played(path, [(200, {"found": False})], ALL[0], reference="")[1][0][3] == {"ids": ["test_user_id"]}
+    for status in (400, 410, 422):
+        assert played(path, [(status, {})], *ALL, reference="")[0].outcome == "retry"
+    # Nobody can be asked for who is not known.
+    said, asked = played(path, [], ALL[1], reference="")
+    assert (said.outcome, asked) == ("retry", [])
+
+
 def test_it_has_no_callbacks() -> None:
     async def play() -> None:
         connector = document_connector("braze", {"data_center": "iad-03"}, {"api_key": "k"}, Transport())

@@ -1,8 +1,7 @@
-"""The shipped vendor documents: recorded exchanges, and what vendors' answers become, over a real server."""
+"""The shipped vendor documents: what they send, and what vendors' answers become, over a real server."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import re
@@ -11,7 +10,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from aiohttp import web
 
 from processors.erasure_commands import Grade
 from schemas import schema_dir
@@ -21,130 +19,11 @@ from sinks.recipients.transport import Transport
 from tests.unit.vendor_server import (
     ALL,
     KEY,
-    Diverted,
-    command,
     identity,
     played,
-    serving,
 )
 
-RECORDED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "rudder-delete-users"
-needs_recorded = pytest.mark.skipif(not RECORDED.exists(), reason="the recorded exchanges are not beside the project")
 SHIPPED = sorted(path.stem for path in (schema_dir() / "connectors" / "documents").glob("*.yaml"))
-
-
-def recorded(vendor: str, case: int, place: int = 0) -> tuple[str, str, Any, int, Any]:
-    """Method, URL and body that were sent, status and body that came back."""
-    exchange = json.loads((RECORDED / vendor / "nw_client_data.json").read_text())[case][place]
-    url, body, *_ = exchange["reqParams"]
-    response = exchange["response"]
-    inner = response.get("response", response)
-    return exchange["type"].upper(), url, body, inner["status"], inner.get("data", {})
-
-
-# The recorded exchanges
-
-
-@needs_recorded
-@pytest.mark.parametrize(
-    ("case", "kind", "outcome"), [(0, "android_advertising_id", "retry"), (1, "ios_advertising_id", "acknowledged")]
-)
-def test_appsflyer_as_recorded(case: int, kind: str, outcome: str) -> None:
-    """Recorded: an application id of another account, which is mended in the settings; and an acceptance."""
-    method, url, body, status, answer = recorded("af", case)
-    said, [(asked_method, asked_url, _, asked_body)] = played(
-        "appsflyer-opengdpr", [(status, answer)], identity(kind, "1665148898336-5539842602053895577")
-    )
-    assert (asked_method, asked_url) == (method, url.replace("dummyApiToken", "secret-api_token"))
-    assert asked_body == body
-    assert said.outcome == outcome
-    assert said.reference == (str(KEY) if outcome == "acknowledged" else "")
-
-
-@needs_recorded
-@pytest.mark.parametrize(
-    ("vendor", "name", "field", "outcomes"),
-    [
-        # Recorded as successful; here: what was done, and what is only scheduled, or known to nobody.
-        ("braze", "braze", "external_ids", {(0, 0): "failed", (0, 1): "completed", (1, 0): "completed"}),
-        ("am", "amplitude", "user_ids", {(0, 0): "retry", (0, 1): "completed", (1, 0): "acknowledged"}),
-    ],
-)
-def test_braze_and_amplitude_as_recorded(
-    vendor: str, name: str, field: str, outcomes: dict[tuple[int, int], str]
-) -> None:
-    """The recorded bodies hold one placeholder for a batch, under a name that neither vendor documents; one command is
-    one person."""
-    for (case, place), outcome in outcomes.items():
-        method, url, batch, status, answer = recorded(vendor, case, place)
-        said, [(asked_method, asked_url, headers, body)] = played(name, [(status, answer)], *ALL)
-        assert (asked_method, asked_url) == (method, url)
-        assert [len(ids) for ids in batch.values()] == [1]
-        assert body[field] == ["test_user_id"]
-        assert headers["Authorization"].startswith("Bearer " if vendor == "braze" else "Basic ")
-        assert said.outcome == outcome
-        if vendor == "am" and outcome == "completed":
-            assert said.detail == "not known there"
-
-
-@needs_recorded
-@pytest.mark.parametrize("vendor", ["af", "am", "braze"])
-def test_every_recorded_request_is_answered_as_it_was(vendor: str) -> None:
-    """Of each recorded input: refused before anything is sent (missing settings, keys, identifiers), or sent."""
-    inputs = json.loads((RECORDED / vendor / "handler_input.json").read_text())
-    outputs = json.loads((RECORDED / vendor / "handler_output.json").read_text())
-    compared = 0
-    for given, [output] in zip(inputs, outputs, strict=False):
-        [asked] = given["request"]["body"]
-        said = as_recorded_input(vendor, asked.get("config"), asked["userAttributes"])
-        if output.get("status") == "successful":
-            # An unknown person is no error there; here nobody could be asked.
-            assert set(said) <= {"sent", "unsupported"}
-        elif output["error"] == "User deletion request failed":
-            assert "sent" in said
-        elif "callBackUrls" in output["error"]:
-            # We give none: AppsFlyer is asked how it stands.
-            continue
-        else:
-            assert said[0] != "sent"
-        compared += 1
-    assert compared
-
-
-def as_recorded_input(vendor: str, config: dict[str, str] | None, people: list[dict[str, str]]) -> list[str]:
-    """What becomes of each person of a recorded input, in its first word."""
-    config = config or {}
-    document, words, given_secrets = {
-        "af": ("appsflyer-opengdpr", {"androidAppId": "android_app_id", "appleAppId": "apple_app_id"}, ["apiToken"]),
-        "am": ("amplitude", {}, ["apiKey", "apiSecret"]),
-        "braze": ("braze", {"dataCenter": "data_center"}, ["restApiKey"]),
-    }[vendor]
-    settings = {ours: config[theirs] for theirs, ours in words.items() if theirs in config}
-    declared = load_document(document)["secrets"]
-    secrets = {ours: config[theirs] for ours, theirs in zip(declared, given_secrets, strict=True) if theirs in config}
-    kinds = {"userId": "controller_customer_id", "email": "email"}
-    kinds |= {kind: kind for kind in ("android_advertising_id", "ios_advertising_id")}
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        return web.json_response({}, status=200)
-
-    async def play() -> list[str]:
-        async with serving(handler) as url:
-            transport = Diverted(url)
-            try:
-                connector = document_connector(document, settings, secrets, transport)
-            except DocumentError:
-                return ["refused"]
-            outcomes: list[str] = []
-            for person in people:
-                known = [identity(kinds[key], value) for key, value in person.items() if key in kinds]
-                before = len(transport.asked)
-                said = await connector.dispatch(command(*known))
-                outcomes.append("sent" if len(transport.asked) > before else said.outcome)
-            await connector.close()
-            return outcomes
-
-    return asyncio.run(play())
 
 
 def test_what_is_missing_is_told_before_anything_is_sent() -> None:
@@ -193,7 +72,7 @@ def test_the_guides_example_is_a_document_and_its_table_is_whole(tmp_path: Path)
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_document_sends_what_its_vendor_wants(name: str) -> None:
     document = load_document(name)
-    found = {"data": [{"id": "c1"}], "result": {"a@example.org": {"contact": {"id": "c1", "email": "A@example.org"}}}}
+    found = {"data": [{"id": "c1"}], "results": [{"id": "c1"}], "result": {"a@example.org": {"contact": {"id": "c1"}}}}
     replies = [(200, found)] if "lookup" in document else []
     known = {one["type"] for one in document["identities"]}
     best = next(one for one in (ALL[1], *ALL) if one["identity_type"] in known)
@@ -204,7 +83,7 @@ def test_a_shipped_document_sends_what_its_vendor_wants(name: str) -> None:
     assert "{" not in url
     assert "{{" not in json.dumps(body)
     assert "secret-" in url + json.dumps(headers) or b"secret-" in base64.b64decode(headers["Authorization"][6:])
-    assert best["identity_value"] in json.dumps([body, unquote(url)]) or "c1" in url
+    assert best["identity_value"] in json.dumps([body, unquote(url)]) or "c1" in url + json.dumps(body)
     assert (said.outcome, said.detail) == ("failed", "refused: HTTP 418")
     assert document["evidence"].startswith("Claimed.")
 
@@ -220,8 +99,12 @@ def test_a_shipped_document_sends_what_its_vendor_wants(name: str) -> None:
         ("segment", (200, {"data": {}}), "retry"),
         ("sendgrid", (200, {"status": "completed"}), "completed"),
         ("sendgrid", (200, {"status": "pending"}), "acknowledged"),
-        ("appsflyer", (200, {"request_status": "in_progress"}), "acknowledged"),
+        ("appsflyer", (200, {"request_status": "in-progress"}), "acknowledged"),
         ("appsflyer", (200, {"request_status": "completed"}), "completed"),
+        ("appsflyer", (200, {"request_status": "canceled"}), "failed"),
+        # Who may not ask knows nothing of the deletion.
+        ("appsflyer", (400, {"error": {"code": 400, "af_gdpr_code": "e413"}}), "retry"),
+        ("mixpanel", (400, {}), "retry"),
         ("appsflyer-opengdpr", (200, {"request_status": "completed"}), "completed"),
         ("appsflyer-opengdpr", (200, "<html>completed</html>"), "retry"),
     ],
@@ -250,10 +133,67 @@ def test_a_job_is_found_among_those_of_others() -> None:
         assert url.endswith("?start_day=2022-12-26&end_day=2023-01-25")
 
 
-def test_braze_says_how_many_it_deletes() -> None:
-    assert played("braze", [(201, {"deleted": 1, "message": "success"})], *ALL)[0].detail != "not known there"
+def test_braze_has_deleted_whom_it_finds_no_more() -> None:
+    said, _ = played("braze", [(201, {"deleted": 1, "message": "success"})], *ALL)
+    assert (said.outcome, said.check_after) == ("acknowledged", 21600)
     said, _ = played("braze", [(201, {"deleted": 0, "message": "success"})], *ALL)
     assert (said.outcome, said.grade, said.detail) == ("completed", Grade.claimed, "not known there")
+    gone = {"message": "success", "users": [], "invalid_user_ids": ["test_user_id"]}
+    said, [(method, url, _, body)] = played("braze", [(201, gone)], *ALL, reference="")
+    assert (method, url) == ("POST", "https://rest.iad-03.braze.com/users/export/ids")
+    assert body == {"external_ids": ["test_user_id"], "fields_to_export": ["external_id"]}
+    assert (said.outcome, said.grade) == ("completed", Grade.claimed)
+    there = {"message": "success", "users": [{"external_id": "test_user_id"}]}
+    said, asked = played("braze", [(201, there), (201, {"deleted": 1})], *ALL, reference="")
+    assert [url.rpartition("users/")[2] for _, url, _, _ in asked] == ["export/ids", "delete"]
+    assert said.outcome == "acknowledged"
+    for unclear in [(201, {"message": "success"}), (201, {"message": "busy", "users": []}), (401, {}), (400, {})]:
+        assert played("braze", [unclear], *ALL, reference="")[0].outcome == "retry", unclear
+
+
+def test_a_request_whose_answer_was_lost_is_not_refused() -> None:
+    """AppsFlyer refuses a key that it has seen; that it has seen it is what counts."""
+
+    def refusal(code: str) -> tuple[int, Any]:
+        return 400, {"error": {"code": 400, "af_gdpr_code": code, "message": ""}}
+
+    for document in ("appsflyer", "appsflyer-opengdpr"):
+        said, _ = played(document, [refusal("e213")], ALL[2])
+        assert (said.outcome, said.reference, said.check_after) == ("acknowledged", str(KEY), 86400)
+        for code, outcome in {"e215": "retry", "e319": "retry", "e511": "retry", "e325": "failed"}.items():
+            assert played(document, [refusal(code)], ALL[2])[0].outcome == outcome
+        said, asked = played(document, [refusal("e214"), (201, {})], ALL[2], reference=str(KEY))
+        assert [method for method, *_ in asked] == ["GET", "POST"]
+        assert said.outcome == "acknowledged"
+    _, [(_, _, _, body)] = played("appsflyer", [(201, {})], identity("ios_vendor_id", "V-1"))
+    assert body["property_id"] == "123456789"
+    assert body["subject_identities"] == [{"identity_format": "raw", "identity_type": "idfv", "identity_value": "V-1"}]
+
+
+def test_hubspot_is_asked_until_it_finds_nobody() -> None:
+    page = {"results": [{"id": "51"}], "paging": {"next": {"after": "100"}}}
+    said, asked = played("hubspot", [(200, page), (200, {"results": [{"id": "52"}]}), (204, {}), (204, {})], ALL[1])
+    assert [body.get("after") for _, _, _, body in asked[:2]] == [None, "100"]
+    assert [one["value"] for one in asked[0][3]["filterGroups"][0]["filters"]] == ["a@example.org"]
+    assert [(url.rpartition("/")[2], body) for _, url, _, body in asked[2:]] == [
+        ("gdpr-delete", {"objectId": "51"}),
+        ("gdpr-delete", {"objectId": "52"}),
+    ]
+    assert (said.outcome, said.grade, said.check_after) == ("acknowledged", Grade.acknowledged, 86400)
+    said, asked = played("hubspot", [(200, {"total": 0, "results": []})], ALL[1], reference="")
+    assert (said.outcome, said.grade, said.detail, len(asked)) == ("completed", Grade.claimed, "not known there", 1)
+    said, _ = played("hubspot", [(200, page), (401, {})], ALL[1])
+    assert said.outcome == "retry"
+
+
+def test_clevertap_marks_a_profile() -> None:
+    said, [(method, url, headers, body)] = played("clevertap", [(200, {"status": "success"})], *ALL)
+    assert (method, url) == ("POST", "https://eu1.api.clevertap.com/1/delete/profiles.json")
+    assert body == {"identity": ["test_user_id"]}
+    assert headers["X-CleverTap-Account-Id"] == "secret-account_id"
+    assert headers["X-CleverTap-Passcode"] == "secret-passcode"
+    assert (said.outcome, said.grade) == ("completed", Grade.claimed)
+    assert played("clevertap", [(200, {"status": "fail"})], *ALL)[0].outcome == "retry"
 
 
 def test_the_job_of_a_deletion_is_its_reference() -> None:
@@ -313,16 +253,12 @@ def test_nobody_is_unknown_unless_the_vendor_says_so() -> None:
     assert played("sendgrid", [(404, {"errors": []})], ALL[1])[0].detail == "not known there"
 
 
-def test_who_was_not_looked_for_is_not_deleted() -> None:
-    found = {"result": {"a@example.org": {"contact": {"id": "c9", "email": "aa@example.org"}}}}
-    said, asked = played("sendgrid", [(200, found)], ALL[1])
-    assert (said.detail, len(asked)) == ("not known there", 1)
-
-
 def test_contacts_in_one_job() -> None:
-    found = {"result": {"x": {"contact": {"id": "c1", "email": "a@example.org"}}, "y": {"error": "none"}}}
+    """Also one whose alternate address was looked for."""
+    other = {"contact": {"id": "c2", "email": "b@example.org", "alternate_emails": ["a@example.org"]}}
+    found = {"result": {"a@example.org": other, "y": {"error": "none"}}}
     said, asked = played("sendgrid", [(200, found), (202, {"job_id": "j1"})], ALL[1])
-    assert asked[1][:2] == ("DELETE", "https://api.sendgrid.com/v3/marketing/contacts?ids=c1")
+    assert asked[1][:2] == ("DELETE", "https://api.sendgrid.com/v3/marketing/contacts?ids=c2")
     assert (said.outcome, said.reference, said.check_after) == ("acknowledged", "j1", 300)
 
 
@@ -330,3 +266,21 @@ def test_more_pages_than_a_person_can_have() -> None:
     page = {"data": [], "pages": {"next": {"starting_after": "same"}}}
     said, asked = played("intercom", [(200, page)] * 60, ALL[1])
     assert (said.outcome, len(asked)) == ("retry", 50)
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        ((200, {"day": "2023-01-05", "status": "staging"}), "acknowledged"),
+        ((200, {"message": "Nothing scheduled due to invalid amplitude/user ids for app 7"}), "completed"),
+        ((400, {"code": 403, "message": "Forbidden", "status": "Forbidden"}), "retry"),
+        ((403, {}), "retry"),
+        ((400, {"code": 400}), "failed"),
+    ],
+)
+def test_amplitude_schedules(reply: tuple[int, Any], outcome: str) -> None:
+    said, [(method, url, headers, body)] = played("amplitude", [reply], *ALL)
+    assert (method, url) == ("POST", "https://amplitude.com/api/2/deletions/users")
+    assert base64.b64decode(headers["Authorization"].removeprefix("Basic ")) == b"secret-api_key:secret-api_secret"
+    assert body == {"user_ids": ["test_user_id"], "requester": str(KEY), "ignore_invalid_id": "true"}
+    assert said.outcome == outcome

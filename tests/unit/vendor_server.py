@@ -24,6 +24,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     "appsflyer": {"android_app_id": "AnAID", "apple_app_id": "123456789"},
     "appsflyer-opengdpr": {"android_app_id": "AnAID", "apple_app_id": "123456789"},
     "braze": {"data_center": "iad-03"},
+    "clevertap": {"region": "eu1"},
     "mixpanel": {"project_token": "p"},
 }
 
