@@ -11,8 +11,10 @@ from typing import Any
 
 from clickhouse_driver import Client
 
+from processors.erasure import DAY, Request, Target, to_record
 from processors.pseudonyms import alias
 from schemas import schema_dir
+from sinks.clickhouse.erasures import insert_erasure_states
 from streams.policies import load_policy, load_recipients, policy_record, recipient_records
 
 ANN, BOB, GONE, STRANGER = "ann@shop", "bob", "gone", "never-seen"
@@ -51,7 +53,8 @@ def collected(user: str, name: str, day: str, **values: Any) -> dict[str, Any]:
 
 
 def shared(user: str, name: str, day: str, recipient: str, discloser: str = "self", **values: Any) -> dict[str, Any]:
-    given = {"given_purpose": "development", "purpose": "development", "region": "CN", "recipient_kind": "partner"}
+    purpose = values.get("purpose", "development")
+    given = {"given_purpose": purpose, "purpose": purpose, "region": "CN", "recipient_kind": "partner"}
     categories = ["user.device", "user.telemetry"]
     judged = {"verdict": "lawful", "clauses": ["3.1(4)"], "legal_basis": "policy_acceptance", "policy_version": 1}
     data = {"data_categories": categories, "given_categories": categories}
@@ -59,13 +62,18 @@ def shared(user: str, name: str, day: str, recipient: str, discloser: str = "sel
     return event(user, name, day, "share", **{**given, **data, **judged, **places, **values})
 
 
-VIOLATION = {
+VIOLATION: dict[str, Any] = {
     "verdict": "violation",
     "clauses": ["3.1(4)"],
     "legal_basis": "none",
     "findings": ["violation 3.1(4) onward"],
 }
-GAP = {"verdict": "gap", "clauses": ["3.1"], "legal_basis": "none", "findings": ["gap 3.1 unknown_recipient"]}
+GAP: dict[str, Any] = {
+    "verdict": "gap",
+    "clauses": ["3.1"],
+    "legal_basis": "none",
+    "findings": ["gap 3.1 unknown_recipient"],
+}
 
 
 def rows() -> list[dict[str, Any]]:
@@ -91,6 +99,37 @@ def rows() -> list[dict[str, Any]]:
     return told
 
 
+DONE, OPEN = named("a finished request"), named("an open request")
+RECEIVED = 1_772_352_000_000  # 2026-03-01T08:00:00Z
+CERTIFICATE = "eyJhbGciOiJFZDI1NTE5In0.eyJyZXF1ZXN0X2lkIjoiLi4uIn0.c2lnbmF0dXJl"
+
+
+def requests() -> list[Request]:
+    """Gone's, which has ended with a certificate after lumen had confirmed, and one that waits for glacier."""
+    lumen = Target("lumen-analytics", 1, "completed", "signed", "opendsr", attempts=1, ended_at=RECEIVED + 2 * DAY)
+    store = Target("store:lineage", 0, "completed", "verified", "purge", ended_at=RECEIVED + 3 * DAY)
+    glacier = Target("glacier-backup", 1, "acknowledged", "acknowledged", "kafka", attempts=1)
+    given: dict[str, Any] = {
+        "verified_at": RECEIVED,
+        "verified_by": "shop",
+        "requester": "shop",
+        "due_at": RECEIVED + 30 * DAY,
+    }
+    done = Request(
+        DONE,
+        RECEIVED,
+        state="completed",
+        erased_at=RECEIVED + 2 * DAY,
+        ended_at=RECEIVED + 3 * DAY,
+        targets=(lumen, store),
+        history=((RECEIVED, "received from shop"), (RECEIVED + 3 * DAY, "completed")),
+        certificate=CERTIFICATE,
+        **given,
+    )
+    waiting = Request(OPEN, RECEIVED + DAY, b"x" * 16, named(BOB), state="awaiting", targets=(glacier,), **given)
+    return [done, waiting]
+
+
 def fill(client: Client, pepper: bytes) -> None:
     """Puts the world into a migrated database."""
     by_columns: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
@@ -101,6 +140,7 @@ def fill(client: Client, pepper: bytes) -> None:
     known = [(alias(pepper, user), named(user), 1) for user in (ANN, BOB, *CROWD)]
     erased = [(alias(pepper, GONE), uuid.UUID(int=0), 2)]
     client.execute("INSERT INTO subjects (alias, subject, version) VALUES", known + erased)
+    insert_erasure_states(client, [to_record(request) for request in requests()], [1, 2], "requests")
 
 
 def policies() -> list[dict[str, Any]]:

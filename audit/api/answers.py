@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import orjson
@@ -42,7 +42,7 @@ def lines(entries: Iterable[Mapping[str, Any]]) -> Response:
     """One line of JSON for each entry, as they are found; an answer that breaks off lacks the last chunk of HTTP."""
     found = iter(entries)
     # What fails at once is still told as an error.
-    first = [entry for entry, _ in zip(found, range(1), strict=False)]
+    first = list(islice(found, 1))
     content = (orjson.dumps(entry) + b"\n" for entry in chain(first, found))
     return StreamingResponse(content, media_type=NDJSON, headers=HEADERS)
 

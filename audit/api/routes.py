@@ -4,13 +4,13 @@ from collections.abc import Callable
 from inspect import cleandoc
 from typing import Any
 
-from fastapi import APIRouter, Depends, Security
+from fastapi import APIRouter, Depends, Response, Security
 from fastapi.security import HTTPBearer
 
 from audit.api.access import REASON_HEADER, calling
 from audit.api.answers import NDJSON
 from audit.api.errors import CODES
-from audit.api.examples import EXAMPLES
+from audit.api.examples import examples
 from audit.api.permissions import OPERATIONS
 
 _ERROR = {
@@ -30,7 +30,7 @@ _bearer = HTTPBearer(auto_error=False, description="A token of `lineage api toke
 def serve(router: APIRouter, operation: str, handler: Callable[..., Any], *, lines: bool = False) -> None:
     """Adds the route of an operation. lines: it can answer with a line of JSON for each entry."""
     served = OPERATIONS[operation]
-    example = EXAMPLES[operation]
+    example = examples()[operation]
     content: dict[str, Any] = {
         example.media_type: {"schema": {"type": "object"} if example.is_json else {}, "example": example.answer}
     }
@@ -65,6 +65,8 @@ def serve(router: APIRouter, operation: str, handler: Callable[..., Any], *, lin
         responses={200: {"description": served.what, "content": content}, "default": _error_response()},
         openapi_extra=extra,
         response_model=None,
+        # Else every answer would be described as JSON as well.
+        response_class=Response,
         dependencies=[Security(_bearer), Depends(calling)],
     )
 

@@ -82,7 +82,7 @@ def events_page(
     found: list[dict[str, Any]] = []
     while len(found) <= limit:
         days = [(start, count) for start, count in days if start < upper and start + _DAY_MS > lower]
-        if not days:
+        if not days or lower >= upper:
             break
         start, missing = max(lower, _reach(days, limit + 1)), limit + 1 - len(found)
         rows = _rows(client, wanted, start, upper, after, missing)
