@@ -79,3 +79,10 @@ def last_key(request_id: UUID, target: Mapping[str, Any]) -> UUID:
 def keys(request_id: UUID, target: Mapping[str, Any]) -> set[UUID]:
     """The keys that a target may have been asked under."""
     return {idempotency_key(request_id, target["id"], round_) for round_ in range(target["round"] + 1)}
+
+
+def contradicted(log: ErasureLog, document: Mapping[str, Any]) -> set[str]:
+    """Recipients of a request that got data after they had said that they were done."""
+    claims = {t["id"]: t["claimed_at"] for t in recipients(document) if t["claimed_at"] is not None}
+    passed = log.passed[UUID(document["request_id"])]
+    return {one.recipient for one in passed if one.recipient in claims and one.occurred_at > claims[one.recipient]}

@@ -36,7 +36,7 @@ from streams.identities import Identity
 from streams.kafka import Kafka
 from streams.producer import LineageProducer
 from streams.sealed_identities import find_sealed
-from tests.erasure_log import ErasureLog, commands, keys, last_key, read_log, recipients
+from tests.erasure_log import ErasureLog, commands, contradicted, keys, last_key, read_log, recipients
 from tests.integration.test_cli_stack import Lineage, eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(1200)]
@@ -296,10 +296,7 @@ def test_nobody_is_asked_again_but_for_new_data(story: Story) -> None:
 def test_alarms_are_of_those_who_got_data_after_their_word(story: Story) -> None:
     for request_id in story.requests:
         document = story.ended[request_id]
-        claims = {t["id"]: t["claimed_at"] for t in recipients(document) if t["claimed_at"] is not None}
-        passed = story.log.passed[request_id]
-        contradicted = {p.recipient for p in passed if p.recipient in claims and p.occurred_at > claims[p.recipient]}
-        assert {alarm.split()[0] for alarm in document["alarms"]} == contradicted, request_id
+        assert {alarm.split()[0] for alarm in document["alarms"]} == contradicted(story.log, document), request_id
 
 
 def test_certificates_verify_and_name_nobody(story: Story) -> None:
