@@ -54,10 +54,12 @@ class LookRecord:
     def _insert_all(self) -> None:
         with self._listed:
             batch, self._waiting = self._waiting, []
-        failed: ClickHouseError | None = None
+        # Whatever happens, what is not known to be stored is not stored.
+        failed: ClickHouseError | None = TransientError("its insert did not end")
         try:
             with self._clickhouse.client() as client:
                 insert_looks(client, [one.look for one in batch])
+            failed = None
         except ClickHouseError as error:
             failed = error
         finally:

@@ -1,6 +1,7 @@
 """The audit API's door on the real parts: every role on every operation, looks recorded, limits, errors, injection."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -171,6 +172,15 @@ def test_clients_see_their_own_looks_and_overseers_all(clients: dict[str, httpx.
     newest, oldest = every[0]["at"], every[-1]["at"]
     assert lines_of(overseer, "GET", f"/looks?to={newest}") == [look for look in every if look["at"] < newest]
     assert lines_of(overseer, "GET", f"/looks?from={oldest}") == every
+
+
+def test_looks_of_many_at_once_are_all_recorded(api: ApiProcess, clients: dict[str, httpx.Client]) -> None:
+    users = [ANN, *CROWD[:19]] * 2
+    with api.client(api.token("busy", "clerk")) as busy, ThreadPoolExecutor(12) as pool:
+        asked = pool.map(lambda user: busy.post(f"{V1}/subjects/lineage", json={"user": user}, headers=WHY), users)
+        assert [answer.status_code for answer in asked] == [200] * len(users)
+    found = [look["subject"] for look in lines_of(clients["overseer"], "GET", "/looks?client=busy")]
+    assert sorted(found) == sorted(str(named(user)) for user in users)
 
 
 def test_what_cannot_be_recorded_is_not_answered(clients: dict[str, httpx.Client], database: Client) -> None:
