@@ -1,6 +1,6 @@
 """Bytes in the files of a local stack: whether what must be gone is gone from the disk, and not only from answers.
 
-Everything it looks for is 16 random bytes or more. A search proves nothing unless it finds what must still be there:
+Nothing shorter than eight bytes is looked for. A search proves nothing unless it finds what must still be there:
 whoever uses it looks for somebody who was not erased as well.
 """
 
@@ -75,23 +75,26 @@ def contents(*folders: Path) -> Iterator[tuple[Path, bytes]]:
                     continue  # files go while we look
 
 
-def found_in(wanted: Collection[bytes], *folders: Path) -> dict[bytes, Path]:
-    """Those of `wanted` that are somewhere in the files, and one file of each."""
-    found: dict[bytes, Path] = {}
-    heads = np.array(sorted({int.from_bytes(one[:8], "little") for one in wanted}), np.uint64)
+def occurrences(wanted: Collection[bytes], content: bytes) -> set[bytes]:
+    """Those of `wanted` that are somewhere in `content`. Looks at every eight bytes for the first eight of any."""
     by_head: dict[int, list[bytes]] = {}
     for one in wanted:
         by_head.setdefault(int.from_bytes(one[:8], "little"), []).append(one)
-    for path, content in contents(*folders):
-        for offset in range(min(8, max(0, len(content) - 7))):
-            words = np.frombuffer(content, "<u8", count=(len(content) - offset) // 8, offset=offset)
-            nearest = np.searchsorted(heads, words).clip(max=len(heads) - 1)
-            for at in np.flatnonzero(heads[nearest] == words).tolist():
-                start = offset + 8 * at
-                for one in by_head[int(words[at])]:
-                    if content[start : start + len(one)] == one:
-                        found.setdefault(one, path)
+    heads = np.array(sorted(by_head), np.uint64)
+    found: set[bytes] = set()
+    for offset in range(min(8, len(content) - 7)):
+        words = np.frombuffer(content, "<u8", count=(len(content) - offset) // 8, offset=offset)
+        nearest = np.searchsorted(heads, words).clip(max=len(heads) - 1)
+        for at in np.flatnonzero(heads[nearest] == words).tolist():
+            start = offset + 8 * at
+            candidates = by_head[int(words[at])]
+            found |= {one for one in candidates if content[start : start + len(one)] == one}
     return found
+
+
+def found_in(wanted: Collection[bytes], *folders: Path) -> dict[bytes, Path]:
+    """Those of `wanted` that are somewhere in the files, and one file of each."""
+    return {one: path for path, content in contents(*folders) for one in occurrences(wanted, content)}
 
 
 def eventually_gone(

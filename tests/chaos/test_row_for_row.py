@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import pytest
 
 from sinks.clickhouse.client import connect
+from tests.bytes_on_disk import contents, occurrences
 from tests.integration.test_cli_stack import Lineage
 
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse]
@@ -158,23 +158,6 @@ def test_killed_workers_leave_the_table_of_a_quiet_run(
     disturbed("down")
 
 
-def occurrences(wanted: set[bytes], content: bytes) -> set[bytes]:
-    """Those of `wanted` that are somewhere in `content`. Looks at every eight bytes for the first eight of any."""
-    by_head: dict[int, list[bytes]] = {}
-    for user in wanted:
-        by_head.setdefault(int.from_bytes(user[:8], "little"), []).append(user)
-    heads = np.array(sorted(by_head), np.uint64)
-    found: set[bytes] = set()
-    for offset in range(min(8, len(content) - 7)):
-        words = np.frombuffer(content, "<u8", count=(len(content) - offset) // 8, offset=offset)
-        nearest = np.searchsorted(heads, words).clip(max=len(heads) - 1)
-        for at in np.flatnonzero(heads[nearest] == words).tolist():
-            start = offset + 8 * at
-            candidates = by_head[int(words[at])]
-            found |= {user for user in candidates if content[start : start + len(user)] == user}
-    return found
-
-
 def test_the_search_finds_what_is_there() -> None:
     users = {b"com.example.app", b"com.example.application", b"user-0001"}
     for shift in range(9):
@@ -188,12 +171,8 @@ def test_no_user_id_is_in_the_bytes_on_disk(stacks: tuple[Lineage, Lineage], fil
     assert len(wanted) > 200
     searched = 0
     for stack in stacks:
-        for folder in (stack.data / "kafka", stack.data / "clickhouse"):
-            for path in folder.rglob("*"):
-                if path.is_file() and path.suffix not in {".jar", ".jsa"}:
-                    # Kafka's index files are made long and empty.
-                    content = path.read_bytes().rstrip(b"\0")
-                    searched += len(content)
-                    found = occurrences(wanted, content)
-                    assert not found, f"{path} holds {sorted(found)[:3]}"
+        for path, content in contents(stack.data / "kafka", stack.data / "clickhouse"):
+            searched += len(content)
+            found = occurrences(wanted, content)
+            assert not found, f"{path} holds {sorted(found)[:3]}"
     assert searched > 1_000_000
