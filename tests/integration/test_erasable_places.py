@@ -13,6 +13,7 @@ from sinks.clickhouse import migrate
 from sinks.clickhouse.client import connect, execute, quoted
 from sinks.clickhouse.erasable import PLACES, Erased, Exempt, purged_places
 from sinks.clickhouse.erasures import insert_erasure_states
+from sinks.clickhouse.looks import Look, insert_looks
 from sinks.clickhouse.purge import purge, purge_stale
 from streams.topics import CATALOGUE
 from tests.integration.test_erasures import erasure_state
@@ -95,10 +96,11 @@ def test_no_table_holds_the_person_after_the_request_has_ended(client: Client) -
     subject, alias, request_id = uuid4(), uuid4().bytes, uuid4()
     disclose(client, [subject])
     link(client, alias, subject, 1)
+    insert_looks(client, [Look(uuid4(), 1, "ada", "auditor", "lineage", 1, subject, f"asked by {alias.hex()}")])
     open_state = erasure_state(request_id, alias=alias, subject=subject.bytes)
     insert_erasure_states(client, [open_state], [1], "open")
-    assert tables_with(client, subject.bytes) == {"lineage", "subjects"}
-    assert tables_with(client, alias) == {"subjects", "erasing"}
+    assert tables_with(client, subject.bytes) == {"lineage", "subjects", "looked_at"}
+    assert tables_with(client, alias) == {"subjects", "erasing", "looked_at"}
 
     purge(client, [subject])
     ended = erasure_state(request_id, state="completed", ended_at=open_state["received_at"] + 1, version=2)

@@ -121,15 +121,19 @@ def test_rows_links_and_projections_of_these_people_go_and_no_others(client: Cli
     link(client, alias, erased[0], 2)
     link(client, alias, UUID(int=0), 3)
     link(client, other, kept[0], 4)
-    assert rows_of_people(client, erased[:1]) == {"lineage": {erased[0]: 6}, "subjects": {erased[0]: 2}}
+    assert rows_of_people(client, erased[:1]) == {
+        "lineage": {erased[0]: 6},
+        "subjects": {erased[0]: 2},
+        "looked_at": {},
+    }
 
     done = purge(client, erased)
 
-    assert done.rows == {"lineage": 120, "subjects": 2}
+    assert done.rows == {"lineage": 120, "subjects": 2, "looked_at": 0}
     assert done.mutations == 2
-    assert survivors(client, erased) == {"lineage": 0, "subjects": 0}
-    assert rows_of_people(client, erased) == {"lineage": {}, "subjects": {}}
-    assert survivors(client, kept) == {"lineage": 120, "subjects": 1}
+    assert survivors(client, erased) == {"lineage": 0, "subjects": 0, "looked_at": 0}
+    assert rows_of_people(client, erased) == {"lineage": {}, "subjects": {}, "looked_at": {}}
+    assert survivors(client, kept) == {"lineage": 120, "subjects": 1, "looked_at": 0}
     assert execute(client, "SELECT hex(alias), subject FROM subjects ORDER BY version") == [
         (alias.hex().upper(), UUID(int=0)),
         (other.hex().upper(), kept[0]),
@@ -138,7 +142,7 @@ def test_rows_links_and_projections_of_these_people_go_and_no_others(client: Cli
     assert by_day(client, 1) == by_day(client, 0)
     assert execute(client, "SELECT count() FROM erase_batch") == [(0,)]
     again = purge(client, erased)
-    assert again.rows == {"lineage": 0, "subjects": 0}
+    assert again.rows == {"lineage": 0, "subjects": 0, "looked_at": 0}
     assert again.mutations == 0
 
 
