@@ -65,12 +65,17 @@ class PersonBody(BaseModel):
     reason: Annotated[str | None, Field(max_length=1000, description="Why you look; or the header X-Reason.")] = None
 
 
-class LineageBody(PersonBody):
+class ChosenBody(PersonBody):
+    """Which lineage of the person."""
+
     as_of: Annotated[Moment | None, Field(description="Only what occurred until then.")] = None
     policy_version: Annotated[
         int | None, Field(ge=0, lt=1 << 63, description="As judged had this version been in force all the time.")
     ] = None
     all_revisions: Annotated[bool, Field(description="Every verdict that an event ever had.")] = False
+
+
+class LineageBody(ChosenBody):
     cursor: Cursor = None
     limit: Limit = USUAL
 
@@ -86,7 +91,7 @@ class ReportBody(PersonBody):
     as_of: Annotated[Moment | None, Field(description="Only what occurred until then.")] = None
 
 
-class ExportBody(LineageBody):
+class ExportBody(ChosenBody):
     format: Annotated[str, Field(json_schema_extra={"enum": list(FORMATS)})]
 
 

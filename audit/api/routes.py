@@ -1,6 +1,6 @@
 """How operations become routes: each as permissions.py lists it, with its examples in the OpenAPI description."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import cleandoc
 from typing import Any
 
@@ -27,13 +27,22 @@ _ERROR = {
 _bearer = HTTPBearer(auto_error=False, description="A token of `lineage api token create`.")
 
 
-def serve(router: APIRouter, operation: str, handler: Callable[..., Any], *, lines: bool = False) -> None:
-    """Adds the route of an operation. lines: it can answer with a line of JSON for each entry."""
+def serve(
+    router: APIRouter,
+    operation: str,
+    handler: Callable[..., Any],
+    *,
+    lines: bool = False,
+    media_types: Sequence[str] = (),
+) -> None:
+    """Adds the route of an operation. lines: it can answer with a line of JSON for each entry. media_types: what else it can
+    answer with than its example is."""
     served = OPERATIONS[operation]
     example = examples()[operation]
     content: dict[str, Any] = {
         example.media_type: {"schema": {"type": "object"} if example.is_json else {}, "example": example.answer}
     }
+    content = {kind: {"schema": {}} for kind in media_types} | content
     if lines:
         content[NDJSON] = {"schema": {"type": "string", "description": "One entry a line."}}
     extra: dict[str, Any] = {}

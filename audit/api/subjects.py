@@ -14,6 +14,7 @@ from audit.api.errors import ApiError
 from audit.api.parameters import (
     USUAL,
     AccountingBody,
+    ChosenBody,
     CursorQuery,
     ExportBody,
     LimitQuery,
@@ -123,7 +124,8 @@ def subjects_router(services: Services) -> APIRouter:
     serve(router, "lineage_by_query", lineage_by_query, lines=True)
     serve(router, "accounting", account, lines=True)
     serve(router, "access_report", report)
-    serve(router, "export", export)
+    media_types = sorted({form.media_type.split(";")[0] for form in FORMATS.values()})
+    serve(router, "export", export, media_types=media_types)
     return router
 
 
@@ -139,7 +141,7 @@ class _People:
         except UnicodeEncodeError:
             raise ApiError("invalid_request", "body.user: must be valid Unicode text") from None
 
-    def lineage(self, body: LineageBody | AccountingBody | ReportBody, alias: bytes) -> Lineage:
+    def lineage(self, body: ChosenBody | AccountingBody | ReportBody, alias: bytes) -> Lineage:
         as_of = getattr(body, "as_of", None)
         version, every = getattr(body, "policy_version", None), getattr(body, "all_revisions", False)
         if version is not None and every:
