@@ -35,8 +35,10 @@ def serve(
     lines: bool = False,
     media_types: Sequence[str] = (),
 ) -> None:
-    """Adds the route of an operation. lines: it can answer with a line of JSON for each entry. media_types: what else it can
-    answer with than its example is."""
+    """Adds the route of an operation.
+
+    lines: it can answer with a line of JSON for each entry. media_types: what else than its example's it answers with.
+    """
     served = OPERATIONS[operation]
     example = examples()[operation]
     content: dict[str, Any] = {
