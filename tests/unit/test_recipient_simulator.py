@@ -124,7 +124,7 @@ async def test_who_shows_no_token_is_not_heard(start: Start) -> None:
 @asynchronous
 async def test_only_what_is_pending_can_be_cancelled(start: Start) -> None:
     # Long enough to be cancelled on a machine that has other things to do.
-    async with controller(start(start_s=(2.0, 2.0), complete_s=(0.3, 0.3))) as asking:
+    async with controller(start(start_s=(1.0, 1.0), complete_s=(1.3, 1.3))) as asking:
         early, late = str(uuid4()), str(uuid4())
         await asking.request("lumen", early)
         code, _, _ = await asking.call("DELETE", "lumen", f"opendsr/v2/requests/{early}")
