@@ -93,8 +93,8 @@ def hang_up(request: web.Request) -> web.Response:
 
 async def _huge(request: web.Request, status: int, mib: int) -> web.StreamResponse:
     response = web.StreamResponse(status=status, headers={"Content-Type": "application/json"})
-    await response.prepare(request)
     try:
+        await response.prepare(request)
         for _ in range(mib * (1 << 20) // len(_CHUNK)):
             await response.write(_CHUNK)
         await response.write(b"{}")
