@@ -129,25 +129,34 @@ def _suite() -> Suite:
 class SeenIdentities:
     """Which identities this process has sealed already, for the last `capacity` people it saw.
 
-    An overflow only costs a record written again.
+    What was sealed longer ago than `seconds` counts no more: the person may have been erased since then, and their
+    sealed identities with them; if they are back, recipients must be asked by them once more. That, and an overflow,
+    cost a record written again, under the same key.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, seconds: float) -> None:
         self._capacity = capacity
-        self._known: OrderedDict[bytes, tuple[Identity, ...]] = OrderedDict()
+        self._kept_ms = seconds * 1000
+        # alias → identities, and when they were sealed first
+        self._known: OrderedDict[bytes, tuple[tuple[Identity, ...], int]] = OrderedDict()
 
-    def grown(self, alias: bytes, user_id: str, identities: Sequence[Identity]) -> tuple[Identity, ...] | None:
-        """All identities to seal now, or None when nothing is new about this person."""
-        known = self._known.get(alias)
-        if known is not None:
+    def grown(
+        self, alias: bytes, user_id: str, identities: Sequence[Identity], now: int
+    ) -> tuple[Identity, ...] | None:
+        """All identities to seal now (ms), or None when nothing is new about this person."""
+        found = self._known.get(alias)
+        if found is not None and now - found[1] < self._kept_ms:
             self._known.move_to_end(alias)
+            known, sealed_at = found
             new = [identity for identity in identities if identity not in known] if identities else ()
             if not new:
                 return None
         else:
-            known = (user_identity(user_id),)
+            known, sealed_at = (user_identity(user_id),), now
             new = [identity for identity in identities if identity not in known]
-        grown = self._known[alias] = tuple(dict.fromkeys((*known, *new)))
+        grown = tuple(dict.fromkeys((*known, *new)))
+        self._known[alias] = grown, sealed_at
+        self._known.move_to_end(alias)
         if len(self._known) > self._capacity:
             self._known.popitem(last=False)
         return grown

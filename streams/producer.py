@@ -62,7 +62,8 @@ class LineageProducer:
     and raises `DeliveryError` when something was not taken.
 
     `controller_public_key`: PEM of an X25519 key. `config`: more librdkafka settings (security, TLS…). `clock`: ms
-    since 1970 UTC. `remembered_people`: for how many people it is remembered that their identities were sealed.
+    since 1970 UTC. `remembered_people`, `remembered_seconds`: for how many people, and how long, it is remembered that their
+    identities were sealed; afterwards they are sealed again, as an erasure may have taken them.
     Raises `ValueError` for a pepper or a key that cannot be used.
     """
 
@@ -77,6 +78,7 @@ class LineageProducer:
         config: Mapping[str, Any] | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         remembered_people: int = 200_000,
+        remembered_seconds: float = 6 * 3600,
     ) -> None:
         self.bootstrap = bootstrap
         self.config = dict(config or {})
@@ -91,7 +93,7 @@ class LineageProducer:
         self._encoder = Encoder(registry)
         self._sealed = Serializer("IdentitySealed", registry)
         self._dead = Serializer("DeadLetter", registry)
-        self._seen = SeenIdentities(remembered_people)
+        self._seen = SeenIdentities(remembered_people, remembered_seconds)
         self._failed: Counter[str] = Counter()
         self._partitions = 0
         self._lock = RLock()
@@ -248,13 +250,14 @@ class LineageProducer:
         Raises `DeliveryError` as soon as Kafka is known to have refused something.
         """
         messages: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        now = self._clock()
         with self._lock:
             for event in events:
                 key = alias(self.pepper, event.user_id)
-                grown = self._seen.grown(key, event.user_id, event.identities)
+                grown = self._seen.grown(key, event.user_id, event.identities, now)
                 if grown is not None:
                     sealed = {
-                        "sealed_at": self._clock(),
+                        "sealed_at": now,
                         "key_id": self._key_id,
                         "sealed": seal(self._public_key, key, grown),
                     }

@@ -88,16 +88,27 @@ def test_keys_of_the_wrong_kind_are_refused() -> None:
 
 
 def test_identities_are_sealed_anew_only_when_there_are_more() -> None:
-    seen = SeenIdentities(capacity=2)
+    seen = SeenIdentities(capacity=2, seconds=60)
     email = Identity("email", "raw", "a@example.org")
     phone = Identity("android_id", "raw", "d")
-    assert seen.grown(b"a", "u", ()) == (user_identity("u"),)
-    assert seen.grown(b"a", "u", ()) is None
-    assert seen.grown(b"a", "u", (email,)) == (user_identity("u"), email)
-    assert seen.grown(b"a", "u", (email,)) is None
-    assert seen.grown(b"a", "u", (phone,)) == (user_identity("u"), email, phone)
-    seen.grown(b"b", "v", ())
-    seen.grown(b"a", "u", ())
-    seen.grown(b"c", "w", ())
-    assert seen.grown(b"a", "u", ()) is None, "the last used are kept"
-    assert seen.grown(b"b", "v", ()) is not None, "the least recently used is forgotten"
+    assert seen.grown(b"a", "u", (), 0) == (user_identity("u"),)
+    assert seen.grown(b"a", "u", (), 0) is None
+    assert seen.grown(b"a", "u", (email,), 0) == (user_identity("u"), email)
+    assert seen.grown(b"a", "u", (email,), 0) is None
+    assert seen.grown(b"a", "u", (phone,), 0) == (user_identity("u"), email, phone)
+    seen.grown(b"b", "v", (), 0)
+    seen.grown(b"a", "u", (), 0)
+    seen.grown(b"c", "w", (), 0)
+    assert seen.grown(b"a", "u", (), 0) is None, "the last used are kept"
+    assert seen.grown(b"b", "v", (), 0) is not None, "the least recently used is forgotten"
+
+
+def test_identities_are_sealed_anew_after_a_while_as_an_erasure_may_have_taken_them() -> None:
+    seen = SeenIdentities(capacity=2, seconds=60)
+    email = Identity("email", "raw", "a@example.org")
+    seen.grown(b"a", "u", (email,), 0)
+    assert seen.grown(b"a", "u", (), 59_999) is None
+    assert seen.grown(b"a", "u", (), 60_000) == (user_identity("u"),), "what is known of an erased person is not kept"
+    assert seen.grown(b"a", "u", (), 119_999) is None
+    assert seen.grown(b"a", "u", (email,), 119_999) == (user_identity("u"), email)
+    assert seen.grown(b"a", "u", (), 120_000) is not None, "the time runs from the first"
