@@ -63,7 +63,8 @@ class LineageProducer:
 
     `controller_public_key`: PEM of an X25519 key. `config`: more librdkafka settings (security, TLS…). `clock`: ms
     since 1970 UTC. `remembered_people`, `remembered_seconds`: for how many people, and how long, it is remembered that
-    their identities were sealed; afterwards they are sealed again, as an erasure may have taken them. Raises `ValueError` for a pepper or a key that cannot be used.
+    their identities were sealed; afterwards they are sealed again, as an erasure may have taken them. Raises
+    `ValueError` for a pepper or a key that cannot be used.
     """
 
     def __init__(
