@@ -14,7 +14,7 @@ from audit.api.permissions import OPERATIONS, Scope, allowed
 from audit.api.rates import TokenBuckets
 from audit.api.recording import LookRecord
 from audit.api.services import Services
-from processors.api_clients import Forbidden
+from processors.api_clients import ApiClient, Forbidden
 
 REASON_HEADER = "X-Reason"
 _REASON = range(3, 501)
@@ -62,6 +62,10 @@ class Access:
     def caller(self, operation: str, request: Request) -> Caller:
         """Who asks for an operation. Raises `Unauthorized`, `Forbidden`, `ApiError`."""
         client = self._authenticate(request.headers.get("authorization"))
+        return self.admit(operation, client, _text(request.headers.get(REASON_HEADER)))
+
+    def admit(self, operation: str, client: ApiClient, told: str | None = None) -> Caller:
+        """A client that was authenticated, for an operation. told: why it looks. Raises `Forbidden`, `ApiError`."""
         wait = self._buckets.take(client.id)
         if wait is not None:
             raise ApiError("rate_limited", f"too many requests: come again in {wait} s", wait)
@@ -69,7 +73,7 @@ class Access:
         if found is None:
             roles = " or ".join(OPERATIONS[operation].roles)
             raise Forbidden(f"this needs the role {roles}: see docs/permissions.md")
-        return Caller(client.id, *found, operation, _text(request.headers.get(REASON_HEADER)), self._record)
+        return Caller(client.id, *found, operation, told, self._record)
 
 
 async def calling(request: Request) -> Caller:

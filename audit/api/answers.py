@@ -59,48 +59,70 @@ def entries_of(page: Callable[[Any], tuple[list[Any], Any]], after: Any) -> Iter
 
 def handle_errors(app: FastAPI) -> None:
     """Whatever goes wrong is answered as `{"error": {"code", "message"}}`."""
-    app.add_exception_handler(ApiError, _told)
-    app.add_exception_handler(Unauthorized, lambda _, e: _error(ApiError("unauthorized", str(e))))
-    app.add_exception_handler(Forbidden, lambda _, e: _error(ApiError("forbidden", str(e))))
-    app.add_exception_handler(Unavailable, lambda _, e: _error(ApiError("unavailable", str(e), 5)))
-    app.add_exception_handler(ClickHouseError, _of_clickhouse)
-    app.add_exception_handler(RequestValidationError, _of_request)
-    app.add_exception_handler(HTTPException, _of_http)
-    app.add_middleware(_Unforeseen)
+    for kind in FORESEEN:
+        app.add_exception_handler(kind, _told)
+    app.add_middleware(Unforeseen, _unforeseen)
+
+
+# What goes wrong in an answer, and is told to whoever asked.
+FORESEEN = (
+    ApiError,
+    Unauthorized,
+    Forbidden,
+    Unavailable,
+    ClickHouseError,
+    RequestValidationError,
+    HTTPException,
+)
+
+
+def error_of(error: Exception) -> ApiError:
+    """One of `FORESEEN` as it is told."""
+    match error:
+        case ApiError():
+            return error
+        case Unauthorized():
+            return ApiError("unauthorized", str(error))
+        case Forbidden():
+            return ApiError("forbidden", str(error))
+        case Unavailable():
+            return ApiError("unavailable", str(error), 5)
+        case ClickHouseError():
+            return _of_clickhouse(error)
+        case RequestValidationError():
+            found = [
+                f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
+            ]
+            return ApiError("invalid_request", "; ".join(found[:10]))
+        case HTTPException():
+            code = _OF_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal")
+            return ApiError(code, f"{error.detail}; see openapi.json")
+    raise error
 
 
 def _told(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return _error(error)
+    return _error(error_of(error), getattr(error, "headers", None))
 
 
-def _of_clickhouse(_: Request, error: Exception) -> Response:
+def _of_clickhouse(error: ClickHouseError) -> ApiError:
     # Its text may hold the query, and with it a person.
     code = getattr(error, "code", 0)
     if isinstance(error, TransientError):
         log.warning("ClickHouse cannot answer now (code %s)", code)
-        return _error(ApiError("unavailable", "the database cannot answer now: try again", 2))
+        return ApiError("unavailable", "the database cannot answer now: try again", 2)
     log.error("ClickHouse refuses a query of the audit API (code %s)", code)
-    return _error(ApiError("internal", "the database refused the question; the API's log has its error code"))
+    return ApiError("internal", "the database refused the question; the API's log has its error code")
 
 
-def _of_request(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    found = [f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()]
-    return _error(ApiError("invalid_request", "; ".join(found[:10])))
+class Unforeseen:
+    """ASGI middleware: what nobody thought of is a 500, logged without its text, which may hold what was sent.
 
+    tell: the answer.
+    """
 
-def _of_http(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = _OF_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal")
-    return _error(ApiError(code, f"{error.detail}; see openapi.json"), error.headers)
-
-
-class _Unforeseen:
-    """ASGI middleware: what nobody thought of is a 500, logged without its text, which may hold what was sent."""
-
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tell: Callable[[Request, ApiError], Response]) -> None:
         self._app = app
+        self._tell = tell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
@@ -119,11 +141,15 @@ class _Unforeseen:
                 # A connection that breaks is the only sign that is left: the answer is not whole.
                 raise _BrokenOff from None
             told = ApiError("internal", f"this should not happen ({type(error).__name__}): please report it")
-            await _error(told)(scope, receive, sent)
+            await self._tell(Request(scope), told)(scope, receive, sent)
 
 
 class _BrokenOff(Exception):
     """An answer that had begun cannot be ended."""
+
+
+def _unforeseen(_: Request, error: ApiError) -> Response:
+    return _error(error)
 
 
 def _error(error: ApiError, more: Mapping[str, str] | None = None) -> Response:

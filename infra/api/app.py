@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from audit.api.app import PATH, audit_app
 from audit.api.services import Services
+from audit.pages.app import pages_app, pages_desk
 from infra.api.authentication import ClientsFile
 from infra.api.kept import Kept, kept_publications
 from infra.api.limits import BodyLimit
@@ -81,7 +82,10 @@ def build_app(settings: Settings, connectors: Callable[[], Connectors], local_ur
         callbacks_router(receiver_of, intake, lambda: connectors().public_url or local_url, metrics.count_callback)
     )
     app.include_router(_operation_router(intake, clickhouse, metrics))
-    app.mount(PATH, audit_app(_audit_services(settings, clickhouse, clients)))
+    services = _audit_services(settings, clickhouse, clients)
+    app.mount(PATH, audit_app(services))
+    # Last: it takes whatever is left.
+    app.mount("/", pages_app(pages_desk(services)))
     return app
 
 
