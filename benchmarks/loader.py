@@ -14,6 +14,8 @@ from threading import Event
 from typing import Any
 from uuid import UUID
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from benchmarks.faust_peer import faust_app, raw_topic, run_faust
 from benchmarks.measured import Phase, measure, ratios
 from benchmarks.tagger import Plan as TaggerPlan
@@ -65,7 +67,8 @@ def run(
 
 def load(arguments: Plan, stop: Event, counting: Callable[[Callable[[], int]], None]) -> None:
     """The loader as it is deployed."""
-    loader = Loader(Kafka(arguments.bootstrap), LineageTable(connect(arguments.clickhouse)), instance="bench")
+    table, key = LineageTable(connect(arguments.clickhouse)), Ed25519PrivateKey.generate()
+    loader = Loader(Kafka(arguments.bootstrap), table, key, instance="bench")
     loader.run(stop, ready=lambda: counting(lambda: loader.loaded))
 
 

@@ -109,6 +109,14 @@ class Settings:
         """PEM: what certificates of erasure are checked with. Raises `SettingsError`."""
         return self._secret("certificate-public.pem", "LINEAGE_CERTIFICATE_PUBLIC_KEY")
 
+    def seal_key(self) -> bytes:
+        """PEM: what the loader signs its seals of the log with. Raises `SettingsError`."""
+        return self._secret("seal-signing.pem", "LINEAGE_SEAL_KEY")
+
+    def seal_public_keys(self) -> bytes:
+        """PEM, one key or more: what seals are checked with. Raises `SettingsError`."""
+        return self._secret("seal-public.pem", "LINEAGE_SEAL_PUBLIC_KEY")
+
     def api(self) -> str:
         """host:port of the API, as its clients reach it. Raises `SettingsError` when none is given or runs."""
         stack = None if self.api_address else self.stack()
@@ -153,7 +161,8 @@ class Settings:
         opendsr = partial(issue_certificate, self.opendsr_domain)
         for what, generate, *keys in (
             ("controller keys", generate_controller_keys, "controller-private.pem", "controller-public.pem"),
-            ("certificate keys", generate_certificate_keys, "certificate-signing.pem", "certificate-public.pem"),
+            ("certificate keys", generate_signing_keys, "certificate-signing.pem", "certificate-public.pem"),
+            ("seal keys", generate_signing_keys, "seal-signing.pem", "seal-public.pem"),
             ("OpenDSR certificate", opendsr, "opendsr-key.pem", "opendsr-certificate.pem", "opendsr-ca.pem"),
         ):
             if not any(key in self.secret_files or self._secret_path(key).exists() for key in keys):
@@ -192,6 +201,8 @@ def settings(
             ("controller-private.pem", "LINEAGE_CONTROLLER_PRIVATE_KEY"),
             ("certificate-signing.pem", "LINEAGE_CERTIFICATE_KEY"),
             ("certificate-public.pem", "LINEAGE_CERTIFICATE_PUBLIC_KEY"),
+            ("seal-signing.pem", "LINEAGE_SEAL_KEY"),
+            ("seal-public.pem", "LINEAGE_SEAL_PUBLIC_KEY"),
             ("opendsr-key.pem", "LINEAGE_OPENDSR_KEY"),
             ("opendsr-certificate.pem", "LINEAGE_OPENDSR_CERTIFICATE"),
             ("api-clients.json", "LINEAGE_API_CLIENTS"),
@@ -228,8 +239,8 @@ def _rate(given: str | None) -> float:
     return rate
 
 
-def generate_certificate_keys() -> tuple[bytes, bytes]:
-    """A new key pair for certificates, as PEM: (private key, PKCS 8 unencrypted; public key, SubjectPublicKeyInfo)."""
+def generate_signing_keys() -> tuple[bytes, bytes]:
+    """A new Ed25519 key pair, as PEM: (private key, PKCS 8 unencrypted; public key, SubjectPublicKeyInfo)."""
     private = Ed25519PrivateKey.generate()
     return (
         private.private_bytes(

@@ -10,6 +10,8 @@ table from the log brings anybody back.
 
 A fact that comes behind events it governs is late: the loader asks for their revision once all of it is in the table,
 and before it commits, so that no request is lost (docs/late-facts.md).
+
+What is committed is sealed: hashed, chained and signed (streams/sealing.py).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from processors.coded import CodedRows
 from sinks.clickhouse.late_facts import Fact
@@ -33,6 +36,8 @@ from streams.columnar import BatchDecoder
 from streams.erased_subjects import ErasedSubjects
 from streams.group import GroupReader, Position
 from streams.kafka import Kafka
+from streams.log_ranges import read_range
+from streams.sealing import SEAL_SECONDS, Sealing
 from streams.serdes import Registry, SchemaBook, Serializer
 from streams.topics import LINEAGE, REVISION_REQUESTS
 
@@ -120,16 +125,18 @@ class Intent:
 
 
 class Loader:
-    """One worker. `instance` names it among its peers and must be unique."""
+    """One worker. `seal_key`: what it signs its seals with. `instance` names it among its peers and must be unique."""
 
     def __init__(
         self,
         kafka: Kafka,
         table: LineageTable,
+        seal_key: Ed25519PrivateKey,
         instance: str = "0",
         registry: Registry | None = None,
         batch_size: int = 200_000,
         batch_seconds: float = 0.5,
+        seal_seconds: float = SEAL_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kafka = kafka
@@ -141,6 +148,7 @@ class Loader:
         self._decoder = BatchDecoder(SchemaBook(registry))
         self._requests = Serializer("RevisionRequested", registry)
         self._erased = ErasedSubjects(kafka, registry)
+        self._sealing = Sealing(kafka, seal_key, instance, registry, seal_seconds)
         self._committed: dict[Position, int] = {}
         self.loaded = 0
 
@@ -150,7 +158,10 @@ class Loader:
             GROUP, **{"group.instance.id": self._instance, "auto.offset.reset": "error"}
         )
         self._producer = self._kafka.producer(**{"linger.ms": 0})
-        reader = GroupReader(self._consumer, [LINEAGE], self._assigned, lambda _partitions, _lost: None)
+        self._sealing.start()
+        reader = GroupReader(
+            self._consumer, [LINEAGE], self._assigned, lambda _partitions, _lost: self._sealing.forget()
+        )
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -163,8 +174,10 @@ class Loader:
                 # Transaction markers at the end of the log are no records, yet behind us.
                 ends = {tp: o for tp, o in read.ends.items() if self._committed.get(tp, 0) < o}
                 self._commit([TopicPartition(t, p, o) for (t, p), o in ends.items()])
+                self._sealing.seal_if_due(self._consumer, self._ends())
                 if not read.messages:
                     gc.collect()
+            self._sealing.seal(self._consumer, self._ends())
         finally:
             gc.enable()
             self._consumer.close()
@@ -172,7 +185,8 @@ class Loader:
     def _load(self, messages: Sequence[Message]) -> None:
         partitions = np.array([m.partition() for m in messages], np.int64)
         offsets = np.array([m.offset() for m in messages], np.int64)
-        rows = self._kept(self._decode(messages, partitions, offsets), messages)
+        keys, values = [m.key() for m in messages], [m.value() for m in messages]
+        rows = self._kept(self._decode(keys, values, partitions, offsets), keys)
         intents = [Intent.of(int(p), offsets[partitions == p]) for p in np.unique(partitions)]
         self._commit([TopicPartition(LINEAGE, i.partition, i.start, i.metadata()) for i in intents])
         announced = self._monotonic()
@@ -184,21 +198,30 @@ class Loader:
                 self._table.insert(block, _token(intent, month))
         self._request_revisions(self._table.facts(rows))
         self._commit([TopicPartition(LINEAGE, i.partition, i.end + 1) for i in intents])
+        for intent in intents:
+            mine = np.flatnonzero(partitions == intent.partition)
+            self._sealing.add(
+                intent.partition, offsets[mine], *([of[i] for i in mine.tolist()] for of in (keys, values))
+            )
         self.loaded += len(messages)
 
     def _decode(
-        self, messages: Sequence[Message], partitions: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        partitions: npt.NDArray[np.int64],
+        offsets: npt.NDArray[np.int64],
     ) -> CodedRows:
-        batches, refused = self._decoder.decode([m.value() for m in messages], TAKES)
+        batches, refused = self._decoder.decode(values, TAKES)
         if refused:
             # Only the tagger writes to this topic. What cannot be read there is no poison but damage.
             i, error = next(iter(refused.items()))
-            where = f"{LINEAGE}/{messages[i].partition()}/{messages[i].offset()}"
+            where = f"{LINEAGE}/{partitions[i]}/{offsets[i]}"
             raise LostRowsError(f"{where} and {len(refused) - 1} more records cannot be read: {error}")
-        keys = b"".join([m.key() for m in messages])
-        if len(keys) != SUBJECT_SIZE * len(messages):
+        joined = b"".join(keys)
+        if len(joined) != SUBJECT_SIZE * len(keys):
             raise LostRowsError(f"{LINEAGE}: a key is no subject")
-        subjects = np.frombuffer(keys, np.uint8).reshape(-1, SUBJECT_SIZE)
+        subjects = np.frombuffer(joined, np.uint8).reshape(-1, SUBJECT_SIZE)
         parts = []
         for decoder, batch in batches:
             columns: dict[str, npt.NDArray[Any]] = {
@@ -213,10 +236,10 @@ class Loader:
         self._decoder.forget()
         return rows
 
-    def _kept(self, rows: CodedRows, messages: Sequence[Message]) -> CodedRows:
+    def _kept(self, rows: CodedRows, subjects: Sequence[bytes]) -> CodedRows:
         """The rows without those that an erasure forbids; whose it is may stand among them."""
         self._erased.add(self._table.erased(rows))
-        return self._erased.kept(rows, [m.key() for m in messages]) if len(self._erased) else rows
+        return self._erased.kept(rows, subjects) if len(self._erased) else rows
 
     def _request_revisions(self, facts: Sequence[Fact]) -> None:
         """Returns when Kafka has the requests. Asked for again after a crash, which does no harm."""
@@ -248,6 +271,7 @@ class Loader:
         if intents:
             self._request_revisions(self._table.recorded_facts([(i.partition, i.start, i.end) for i in intents]))
             self._commit([TopicPartition(LINEAGE, i.partition, i.end + 1) for i in intents])
+        self._sealing.take_over({tp.partition: self._committed.get((tp.topic, tp.partition), 0) for tp in partitions})
         for intent in intents:
             self._consumer.seek(TopicPartition(LINEAGE, intent.partition, intent.end + 1))
         self._consumer.resume(partitions)
@@ -259,17 +283,19 @@ class Loader:
         log.info("intent on partition %d: %d of %d rows are there", intent.partition, len(present), intent.n)
         if len(present) == intent.n:
             return
-        messages = self._read_again(intent)
+        batches = read_range(self._kafka, LINEAGE, intent.partition, intent.start, intent.end + 1)
+        messages = [message for batch in batches for message in batch]
+        keys, values = [m.key() for m in messages], [m.value() for m in messages]
         offsets = np.fromiter((m.offset() for m in messages), np.int64, len(messages))
         if Intent.of(intent.partition, offsets) != intent:
             raise LostRowsError(f"{LINEAGE}/{intent.partition}: the log no longer holds what {intent} announced")
-        everything = self._decode(messages, np.full(len(messages), intent.partition, np.int64), offsets)
+        everything = self._decode(keys, values, np.full(len(messages), intent.partition, np.int64), offsets)
         # The first round has the tokens of the first try, so that a predecessor who wakes up late adds nothing. A
         # token that was recorded without its part would drop the rows again: hence the others.
         for attempt in ("", ":r1", ":r2", None):
             # Behind the counting of rows: who was purged before that is in the ledger now, and their rows are no loss.
             self._erased.read([intent.partition])
-            rows = self._kept(everything, messages)
+            rows = self._kept(everything, keys)
             wanted = rows.rows["kafka_offset"]
             if np.isin(wanted, present).all() and len(np.unique(present)) == len(present):
                 return
@@ -284,24 +310,8 @@ class Loader:
             present = self._table.present(intent.partition, intent.start, intent.end)
         raise LostRowsError(f"{len(present)} of {len(rows)} rows of {intent} are in the table after three tries")
 
-    def _read_again(self, intent: Intent) -> list[Message]:
-        consumer = self._kafka.consumer(f"{GROUP}-recovery")
-        try:
-            consumer.assign([TopicPartition(LINEAGE, intent.partition, intent.start)])
-            messages: list[Message] = []
-            while True:
-                for message in consumer.consume(50_000, 1.0):
-                    error = message.error()
-                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                        raise KafkaException(error)
-                    # The end of an intent may be followed by markers only, so the end of the log ends it too.
-                    if message.offset() > intent.end or error is not None:
-                        return messages
-                    messages.append(message)
-                    if message.offset() == intent.end:
-                        return messages
-        finally:
-            consumer.close()
+    def _ends(self) -> dict[int, int]:
+        return {partition: offset for (_, partition), offset in self._committed.items()}
 
     def _commit(self, offsets: list[TopicPartition]) -> None:
         if not offsets:

@@ -29,6 +29,7 @@ IDENTITIES, DEAD_LETTERS = "identities", "dead-letters"
 REVISION_REQUESTS = "revision-requests"
 ERASURE_REQUESTS, ERASURE_COMMANDS, ERASURE_RECEIPTS = "erasure-requests", "erasure-commands", "erasure-receipts"
 ERASURE_STATE, ERASED_SUBJECTS = "erasure-state", "erased-subjects"
+LINEAGE_SEALS = "lineage-seals"
 
 # Every client keys with murmur2, as Java's does: librdkafka's own default would split a person over partitions.
 PARTITIONER = "murmur2"
@@ -84,6 +85,13 @@ CATALOGUE: tuple[Topic, ...] = (
         "subject",
         ("CollectionRecorded", "DisclosureRecorded", "ConsentRecorded", "ErasureRecorded"),
         _LOG,
+        _delete(None),
+    ),
+    Topic(
+        LINEAGE_SEALS,
+        "partition of lineage",
+        ("BatchSealed",),
+        "Stays, as the log does: digests of many records at once, which hold nothing of anybody.",
         _delete(None),
     ),
     Topic(VIOLATIONS, "subject", ("CollectionRecorded", "DisclosureRecorded"), f"{_LOG} 90 days.", _delete(90)),

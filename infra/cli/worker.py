@@ -104,10 +104,11 @@ def _job(job: str, settings: Settings, given: dict[str, Any]) -> _Job:
 
     client = connect(settings.clickhouse())
     if job == "loader":
+        from processors.erasure_certificate import load_signing_key
         from sinks.clickhouse.lineage_table import LineageTable
         from streams.loader import Loader
 
-        return Loader(kafka, LineageTable(client), **given)
+        return Loader(kafka, LineageTable(client), load_signing_key(settings.seal_key()), **given)
     if job == "revisions":
         from streams.workflows.revisions import Revisions
 

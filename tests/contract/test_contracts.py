@@ -117,7 +117,7 @@ COLUMNAR = [
     name
     for name, c in contracts().items()
     if not any(isinstance(f["type"], dict) and f["type"]["type"] == "map" for f in c.schema["fields"])
-    and name not in {"SubjectState", "DeadLetter", "ErasureState"}
+    and name not in {"SubjectState", "DeadLetter", "ErasureState", "BatchSealed"}
 ]
 
 

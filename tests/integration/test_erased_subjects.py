@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 from confluent_kafka import TopicPartition
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -98,7 +99,7 @@ class World:
         self.erased_at: dict[str, int] = {}
 
     def load(self) -> None:
-        self.loader = Running(Loader(self.kafka, LineageTable(connect(self.url))))
+        self.loader = Running(Loader(self.kafka, LineageTable(connect(self.url)), Ed25519PrivateKey.generate()))
 
     def stop_loading(self) -> None:
         assert self.loader is not None

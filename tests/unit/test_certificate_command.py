@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.cli.main import main
-from infra.settings import generate_certificate_keys, settings
+from infra.settings import generate_signing_keys, settings
 from processors.erasure_certificate import certificate, load_signing_key, sign, thumbprint
 from tests.unit.test_erasure_certificate import PLACES, START, record
 
@@ -64,7 +64,7 @@ def test_without_any_key_the_fingerprint_is_for_people(
 
 
 def test_another_key_is_not_trusted(data: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, public = generate_certificate_keys()
+    _, public = generate_signing_keys()
     other = data / "other.pem"
     other.write_bytes(public)
     code, out, _ = run(capsys, "certificate", "verify", str(file), "--key", str(other), "--json")

@@ -213,7 +213,7 @@ def test_kafka_settings_come_from_a_file(tmp_path: Path) -> None:
 
 def test_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
     found = settings({}, data=tmp_path / "data")
-    assert found.make_secrets() == ["pepper", "controller keys", "certificate keys", "OpenDSR certificate"]
+    assert found.make_secrets() == ["pepper", "controller keys", "certificate keys", "seal keys", "OpenDSR certificate"]
     pepper, public, private = found.pepper(), found.controller_public_key(), found.controller_private_key()
     assert len(pepper) == 32
     sealed = seal(load_public_key(public), b"a" * 16, [Identity("email", "raw", "a@example.org")])
@@ -229,7 +229,7 @@ def test_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
 def test_given_secrets_are_used_and_not_made(tmp_path: Path) -> None:
     (tmp_path / "pepper").write_bytes(b"p" * 32)
     found = settings({"LINEAGE_PEPPER_FILE": str(tmp_path / "pepper")}, data=tmp_path / "data")
-    assert found.make_secrets() == ["controller keys", "certificate keys", "OpenDSR certificate"]
+    assert found.make_secrets() == ["controller keys", "certificate keys", "seal keys", "OpenDSR certificate"]
     assert found.pepper() == b"p" * 32
 
 
