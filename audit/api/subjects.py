@@ -1,7 +1,6 @@
 """What is asked about one person. Every answer has been recorded as a look before; user ids end here as aliases."""
 
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -14,7 +13,6 @@ from audit.api.errors import ApiError
 from audit.api.parameters import (
     USUAL,
     AccountingBody,
-    ChosenBody,
     CursorQuery,
     ExportBody,
     LimitQuery,
@@ -24,22 +22,17 @@ from audit.api.parameters import (
     UserId,
     ms,
 )
+from audit.api.people import People, subject_of
 from audit.api.routes import serve
-from audit.api.services import Published, Services
-from audit.exports.background import Background
-from audit.exports.export import FORMATS, export_lineage
-from audit.exports.gathering import background_of
+from audit.api.services import Services
+from audit.exports.export import FORMATS, Export, export_lineage
 from audit.exports.report import access_report
-from audit.exports.under_policy import under_policy
-from audit.subject import subject_lineage
-
-Lineage = dict[str, Any]
 
 
 def subjects_router(services: Services) -> APIRouter:
     """Lineage, accounting of disclosures, access report and exports of a person."""
     router = APIRouter(tags=["a person"])
-    people = _People(services)
+    people = People(services)
 
     def lineage(caller: Calling, request: Request, body: LineageBody) -> Response:
         """Every event of a person by time: what, why, who received it, on which basis, and whether it was lawful.
@@ -51,8 +44,8 @@ def subjects_router(services: Services) -> APIRouter:
         # Of the alias: a cursor must not let anybody try user ids against it.
         paging = Paging(["lineage", alias.hex(), body.as_of, body.policy_version, body.all_revisions])
         after = paging.after(body.cursor, text, text, whole)
-        found = people.lineage(body, alias)
-        caller.looks_at(_subject(found), reason)
+        found = people.lineage(alias, body.as_of, body.policy_version, body.all_revisions)
+        caller.looks_at(subject_of(found), reason)
         left = _behind(found["events"], after)
         if wants_lines(request):
             return lines(left)
@@ -88,8 +81,8 @@ def subjects_router(services: Services) -> APIRouter:
         alias = people.alias(body.user)
         paging = Paging(["accounting", alias.hex(), body.since, body.until])
         after = paging.after(body.cursor, text, text)
-        found = people.lineage(body, alias)
-        caller.looks_at(_subject(found), reason)
+        found = people.lineage(alias)
+        caller.looks_at(subject_of(found), reason)
         entries = accounting(found, people.background(found, alias), ms(body.since), ms(body.until))
         left = [x for x in entries if after is None or (x["date"], x["event_id"]) > after]
         if wants_lines(request):
@@ -103,8 +96,8 @@ def subjects_router(services: Services) -> APIRouter:
         for."""
         reason = caller.reason(body.reason)
         alias = people.alias(body.user)
-        found = people.lineage(body, alias)
-        caller.looks_at(_subject(found), reason)
+        found = people.lineage(alias, body.as_of)
+        caller.looks_at(subject_of(found), reason)
         background = people.background(found, alias, ms(body.as_of))
         return answer(access_report(found["subject"], found["events"], background))
 
@@ -114,11 +107,9 @@ def subjects_router(services: Services) -> APIRouter:
         if body.format not in FORMATS:
             raise ApiError("invalid_request", f"body.format: one of {', '.join(FORMATS)}")
         alias = people.alias(body.user)
-        found = people.lineage(body, alias)
-        caller.looks_at(_subject(found), reason)
-        made = export_lineage(found, body.format, people.background(found, alias, ms(body.as_of)))
-        named = {"Content-Disposition": f'attachment; filename="{made.file_name}"'}
-        return StreamingResponse(made.content, media_type=made.media_type, headers={**HEADERS, **named})
+        found = people.lineage(alias, body.as_of, body.policy_version, body.all_revisions)
+        caller.looks_at(subject_of(found), reason)
+        return download(export_lineage(found, body.format, people.background(found, alias, ms(body.as_of))))
 
     serve(router, "lineage", lineage, lines=True)
     serve(router, "lineage_by_query", lineage_by_query, lines=True)
@@ -129,43 +120,10 @@ def subjects_router(services: Services) -> APIRouter:
     return router
 
 
-class _People:
-    """Lineages with all that is known of them."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def alias(self, user: str) -> bytes:
-        try:
-            return self._services.alias_of(user)
-        except UnicodeEncodeError:
-            raise ApiError("invalid_request", "body.user: must be valid Unicode text") from None
-
-    def lineage(self, body: ChosenBody | AccountingBody | ReportBody, alias: bytes) -> Lineage:
-        as_of = getattr(body, "as_of", None)
-        version, every = getattr(body, "policy_version", None), getattr(body, "all_revisions", False)
-        if version is not None and every:
-            raise ApiError("invalid_request", "all_revisions are as stored: ask for them without policy_version")
-        known = self._known()
-        if version is not None and version not in known.knowledge.policies:
-            versions = ", ".join(map(str, sorted(known.knowledge.policies))) or "none"
-            raise ApiError("not_found", f"this policy version was never published; published: {versions}")
-        with self._services.clickhouse.client() as client:
-            found = subject_lineage(client, alias, as_of, every, known.knowledge)
-        return found if version is None else under_policy(found, known.knowledge, version)
-
-    def background(self, lineage: Lineage, alias: bytes, as_of: int | None = None) -> Background:
-        known, now = self._known(), round(self._services.clock() * 1000)
-        operator = self._services.operator()
-        with self._services.clickhouse.client() as client:
-            return background_of(client, alias, lineage, known.policies, known.recipients, operator, now, as_of)
-
-    def _known(self) -> Published:
-        return self._services.published()
-
-
-def _subject(lineage: Lineage) -> UUID | None:
-    return None if lineage["subject"] is None else UUID(lineage["subject"])
+def download(made: Export) -> Response:
+    """An export as a file, sent while it is written."""
+    named = {"Content-Disposition": f'attachment; filename="{made.file_name}"'}
+    return StreamingResponse(made.content, media_type=made.media_type, headers={**HEADERS, **named})
 
 
 def _behind(events: list[dict[str, Any]], after: tuple[Any, ...] | None) -> list[dict[str, Any]]:

@@ -1,0 +1,58 @@
+"""One person's lineage with all that is known of it, as the API and the pages ask for it. Reads only; records no look:
+whoever asks has done that before anything is shown.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from audit.api.errors import ApiError
+from audit.api.services import Services
+from audit.exports.background import Background
+from audit.exports.gathering import background_of
+from audit.exports.under_policy import under_policy
+from audit.subject import subject_lineage
+
+Lineage = dict[str, Any]
+
+
+class People:
+    """Lineages of people, by their aliases. Every function may raise `ApiError`, `Unavailable` and ClickHouseError."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def alias(self, user: str) -> bytes:
+        """User id → alias (16 bytes)."""
+        try:
+            return self._services.alias_of(user)
+        except UnicodeEncodeError:
+            raise ApiError("invalid_request", "body.user: must be valid Unicode text") from None
+
+    def lineage(
+        self, alias: bytes, as_of: datetime | None = None, version: int | None = None, every_revision: bool = False
+    ) -> Lineage:
+        """As `audit.subject.subject_lineage` gives it. version: as had this one been in force all the time."""
+        if version is not None and every_revision:
+            raise ApiError("invalid_request", "all_revisions are as stored: ask for them without policy_version")
+        known = self._services.published()
+        if version is not None and version not in known.knowledge.policies:
+            versions = ", ".join(map(str, sorted(known.knowledge.policies))) or "none"
+            raise ApiError("not_found", f"this policy version was never published; published: {versions}")
+        with self._services.clickhouse.client() as client:
+            found = subject_lineage(client, alias, as_of, every_revision, known.knowledge)
+        return found if version is None else under_policy(found, known.knowledge, version)
+
+    def background(self, lineage: Lineage, alias: bytes, as_of: int | None = None) -> Background:
+        """What stands beside a lineage in a report. as_of: ms."""
+        known, now = self._services.published(), round(self._services.clock() * 1000)
+        operator = self._services.operator()
+        with self._services.clickhouse.client() as client:
+            return background_of(client, alias, lineage, known.policies, known.recipients, operator, now, as_of)
+
+
+def subject_of(lineage: Lineage) -> UUID | None:
+    """Whose it is; None: nobody is known by that alias, or they were erased."""
+    return None if lineage["subject"] is None else UUID(lineage["subject"])
