@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from audit.exports.background import Operator
 from processors.api_clients import ApiClient
 from processors.knowledge import Knowledge
@@ -30,7 +32,9 @@ class Services:
 
     authenticate: the header Authorization → who calls; raises `Unauthorized`. alias_of: user id → alias (16 bytes).
     published, dead_letters (how many there are): raise `Unavailable`. operator: who runs the app. clock: seconds since
-    1970, UTC. rate, burst: requests a second and at once, of one client.
+    1970, UTC. rate, burst: requests a second and at once, of one client. protocol_of: recipient → how it is asked to
+    erase; None: it need not be, or it is not known. certificate_keys: whose signature certificates must have; None:
+    anybody's.
     """
 
     clickhouse: ClickHousePool
@@ -42,3 +46,5 @@ class Services:
     clock: Callable[[], float]
     rate: float = 50.0
     burst: int = 200
+    protocol_of: Callable[[str], str | None] = lambda _: None
+    certificate_keys: Callable[[], Sequence[Ed25519PublicKey] | None] = lambda: None

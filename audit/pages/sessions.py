@@ -30,6 +30,17 @@ class Case:
     reason: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Breach:
+    """An incident at a recipient that is looked into, and why. since, until: ms. `id` stands for it in URLs."""
+
+    id: str
+    recipient: str
+    since: int
+    until: int
+    reason: str = field(repr=False)
+
+
 @dataclass
 class Session:
     """`authorization`: the value of a header `Authorization`. `reason`: why its client looked at somebody last."""
@@ -39,6 +50,7 @@ class Session:
     seen_at: float
     reason: str = field(default="", repr=False)
     cases: OrderedDict[str, Case] = field(default_factory=OrderedDict, repr=False)
+    breaches: OrderedDict[str, Breach] = field(default_factory=OrderedDict, repr=False)
 
 
 class Sessions:
@@ -104,6 +116,23 @@ class Sessions:
     def case(self, session: Session, case_id: str) -> Case | None:
         with self._lock:
             return session.cases.get(case_id)
+
+    def open_breach(self, session: Session, recipient: str, since: int, until: int, reason: str) -> Breach:
+        """Of the same breach and reason the one that is open; of too many the one opened longest ago is closed."""
+        with self._lock:
+            session.reason = reason
+            for known in session.breaches.values():
+                if (known.recipient, known.since, known.until, known.reason) == (recipient, since, until, reason):
+                    return known
+            breach = Breach(secrets.token_urlsafe(_CASE_BYTES), recipient, since, until, reason)
+            session.breaches[breach.id] = breach
+            if len(session.breaches) > MOST_CASES:
+                session.breaches.popitem(last=False)
+            return breach
+
+    def breach(self, session: Session, breach_id: str) -> Breach | None:
+        with self._lock:
+            return session.breaches.get(breach_id)
 
     def keep_reason(self, session: Session, reason: str) -> None:
         """Keeps why its client looks, so that it need not be said for every page."""
