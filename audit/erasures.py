@@ -24,8 +24,8 @@ NEAR_PART = 0.75
 def request_answer(document: Mapping[str, Any], now: int) -> dict[str, Any]:
     """One request for JSON. `document`: an ErasureState as the projection gives it (times in ms); `now`: ms.
 
-    Times are ISO 8601 in UTC. `targets`: every recipient and every own store (`store:NAME`). `certificate`: the JWS,
-    null while there is none.
+    Times are ISO 8601 in UTC. `targets`: every recipient and every own store (`store:NAME`). `waits_for`: in a few
+    words; of what has ended why it ended so, if anything is told. `certificate`: the JWS, null while there is none.
     """
     times = ("received_at", "verified_at", "due_at", "erased_at", "ended_at")
     plain = ("origin", "regulation", "requester", "verified_by", "hold", "ground", "joined")
@@ -34,6 +34,7 @@ def request_answer(document: Mapping[str, Any], now: int) -> dict[str, Any]:
         "state": document["state"],
         **{name: document[name] for name in plain},
         **{name: instant(document[name]) for name in times},
+        "waits_for": waits_for(document),
         "targets": [_target(target) for target in document["targets"]],
         "alarms": list(document["alarms"]),
         "warnings": warnings(document, now),

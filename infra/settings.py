@@ -48,6 +48,11 @@ class Settings:
     api_address: str | None = None
     # Requests a second that the audit API takes of one client.
     api_rate: float = 50.0
+    # Of the audit API that the commands ask, where it is not the stack's: URL; file of the token; why people are
+    # looked at.
+    api_url: str | None = None
+    api_token_file: Path | None = None
+    reason: str | None = None
     opendsr_domain: str = LOCAL_DOMAIN
     connectors: Path | None = None
     # Instead of the policy's `response_days`, to try things out.
@@ -218,6 +223,9 @@ def settings(
         clickhouse_url=clickhouse or env.get("LINEAGE_CLICKHOUSE") or None,
         schema_registry=env.get("LINEAGE_SCHEMA_REGISTRY") or None,
         api_address=env.get("LINEAGE_API") or None,
+        api_url=env.get("LINEAGE_API_URL") or None,
+        api_token_file=Path(env["LINEAGE_API_TOKEN_FILE"]) if env.get("LINEAGE_API_TOKEN_FILE") else None,
+        reason=env.get("LINEAGE_REASON") or None,
         api_rate=_rate(env.get("LINEAGE_API_RATE")),
         opendsr_domain=env.get("LINEAGE_OPENDSR_DOMAIN") or LOCAL_DOMAIN,
         term_days=_positive(env, "LINEAGE_ERASURE_TERM_DAYS"),

@@ -9,12 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
+import uvicorn
 
+from infra.api.app import build_app
 from infra.api.authentication import create_token
+from infra.api.server import bind
 from infra.settings import Settings, settings
+from sinks.recipients.configuration import ConnectorsFile
 
 
 @dataclass
@@ -61,3 +66,25 @@ def api_process(data: Path, kafka: str, clickhouse: str, **environment: str) -> 
         process.terminate()
         code = process.wait(30)
     assert code == 0, log.read_text()
+
+
+@contextmanager
+def api_thread(found: Settings) -> Iterator[str]:
+    """The same in a thread of this process, for tests that need one each: the URL where it listens."""
+    bound = bind("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    app = build_app(found, ConnectorsFile(found.connectors_file(), found.named_secret, print).current, url)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    thread = Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    try:
+        deadline = time.monotonic() + 30
+        while not server.started:
+            assert thread.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join(30)
+    assert not thread.is_alive()

@@ -11,6 +11,7 @@ from audit.api.access import Access
 from audit.api.answers import handle_errors
 from audit.api.counts import counts_router
 from audit.api.events import events_router
+from audit.api.freshness import Freshness
 from audit.api.incidents import incidents_router
 from audit.api.looks import looks_router
 from audit.api.requests import requests_router
@@ -39,6 +40,7 @@ def audit_app(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     handle_errors(app)
+    app.add_middleware(Freshness)
     app.state.access = Access(services)
     app.include_router(subjects_router(services))
     app.include_router(events_router(services))

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from audit.api.answers import answer, lines, wants_lines
 from audit.api.cursors import Paging, text
 from audit.api.errors import ApiError
+from audit.api.freshness import fresh_since
 from audit.api.parameters import USUAL, Activity, CursorQuery, FromDay, LimitQuery, Name, ToDay, Verdict
 from audit.api.parameters import iso as moment_iso
 from audit.api.registry import Registry
@@ -29,7 +30,7 @@ def counts_router(services: Services, counting: Counting) -> APIRouter:
 
     def counted(dimensions: tuple[str, ...], wanted: Filter) -> dict[tuple[Any, ...], int]:
         with services.clickhouse.client() as client:
-            return counting.count(client, dimensions, wanted)
+            return counting.count(client, dimensions, wanted, fresh_since() is not None)
 
     def registry() -> Registry:
         return Registry(services.published())
@@ -132,7 +133,7 @@ def counts_router(services: Services, counting: Counting) -> APIRouter:
     def totals() -> Response:
         """All events counted, each once, by activity, verdict, clause and recipient."""
         with services.clickhouse.client() as client:
-            found = totals_of(client, counting.totals(client))
+            found = totals_of(client, counting.totals(client, fresh_since() is not None))
         head = {name: found[name] for name in ("events", "subjects")}
         return answer(head | {"dead_letters": services.dead_letters()} | found)
 

@@ -1,5 +1,6 @@
 """What is asked about one person. Every answer has been recorded as a look before; user ids end here as aliases."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -48,7 +49,7 @@ def subjects_router(services: Services) -> APIRouter:
         caller.looks_at(subject_of(found), reason)
         left = _behind(found["events"], after)
         if wants_lines(request):
-            return lines(left)
+            return _of_subject(lines(left), found)
         page = left[: body.limit]
         more = paging.cursor(*_key(page[-1])) if len(left) > len(page) else None
         return answer({"subject": found["subject"], "events": page, "next": more})
@@ -109,7 +110,8 @@ def subjects_router(services: Services) -> APIRouter:
         alias = people.alias(body.user)
         found = people.lineage(alias, body.as_of, body.policy_version, body.all_revisions)
         caller.looks_at(subject_of(found), reason)
-        return download(export_lineage(found, body.format, people.background(found, alias, ms(body.as_of))))
+        made = export_lineage(found, body.format, people.background(found, alias, ms(body.as_of)))
+        return _of_subject(download(made), found)
 
     serve(router, "lineage", lineage, lines=True)
     serve(router, "lineage_by_query", lineage_by_query, lines=True)
@@ -124,6 +126,14 @@ def download(made: Export) -> Response:
     """An export as a file, sent while it is written."""
     named = {"Content-Disposition": f'attachment; filename="{made.file_name}"'}
     return StreamingResponse(made.content, media_type=made.media_type, headers={**HEADERS, **named})
+
+
+def _of_subject(response: Response, lineage: Mapping[str, Any]) -> Response:
+    """What is no JSON document tells in its headers whose it is, if there is somebody, and of how many events."""
+    if lineage["subject"] is not None:
+        response.headers["X-Subject"] = lineage["subject"]
+    response.headers["X-Events"] = str(len(lineage["events"]))
+    return response
 
 
 def _behind(events: list[dict[str, Any]], after: tuple[Any, ...] | None) -> list[dict[str, Any]]:

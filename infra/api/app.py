@@ -11,13 +11,15 @@ from fastapi import APIRouter, FastAPI, Response
 from starlette.concurrency import run_in_threadpool
 
 from audit.api.app import PATH, audit_app
+from audit.api.errors import Unavailable
 from audit.api.services import Services
+from audit.exports.background import Operator
 from audit.pages.app import pages_app, pages_desk
 from infra.api.authentication import ClientsFile
 from infra.api.kept import Kept, kept_publications
 from infra.api.limits import BodyLimit
 from infra.api.metrics import CONTENT_TYPE, ApiMetrics
-from infra.operator import operator_of
+from infra.operator import FILE, operator_of
 from infra.settings import Settings, SettingsError
 from processors.pseudonyms import alias
 from sinks.clickhouse.client import execute
@@ -26,6 +28,7 @@ from sinks.clickhouse.pool import ClickHousePool
 from sinks.recipients.configuration import Connectors, KafkaTarget, ManualTask
 from sinks.recipients.connector import Connector
 from streams.dead_letter_reader import count_dead_letters
+from streams.documents import DocumentError
 from streams.erasure_intake import ErasureIntake, IntakeError
 from streams.opendsr.callbacks import callbacks_router
 from streams.opendsr.processor import OpenDsrProcessor, ProcessorSettings
@@ -96,13 +99,22 @@ def _audit_services(settings: Settings, clickhouse: ClickHousePool, clients: Cli
         clients.authenticate,
         lambda user: alias(pepper, user),
         kept_publications(kafka, registry).current,
-        lambda: operator_of(settings.data),
+        lambda: _operator(settings),
         Kept("dead letters", lambda: count_dead_letters(kafka)).current,
         time.time,
         settings.api_rate,
         # A page may ask for several things at once.
         max(1, round(4 * settings.api_rate)),
     )
+
+
+def _operator(settings: Settings) -> Operator:
+    try:
+        return operator_of(settings.data)
+    except (DocumentError, OSError) as error:
+        raise Unavailable(
+            f"who runs the app cannot be read from {FILE}: {'; '.join(str(error).splitlines())}"
+        ) from None
 
 
 def _operation_router(intake: ErasureIntake, clickhouse: ClickHousePool, metrics: ApiMetrics) -> APIRouter:

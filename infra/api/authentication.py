@@ -29,6 +29,7 @@ from processors.api_clients import (
 
 log = logging.getLogger(__name__)
 
+OPERATOR, OPERATORS_ROLE = "operator", "auditor"
 _TOKEN_BYTES = 32
 _DAY_MS = 86_400_000
 
@@ -87,6 +88,17 @@ def create_token(
     with _changed(path) as clients:
         clients.append(ApiClient(name, digest(token), frozenset(roles), expires_at, verifies_identity))
     return token
+
+
+def make_operator_token(path: Path, token_file: Path) -> bool:
+    """The token with which the commands of this machine's operator ask; whether it was made now.
+
+    Kept in a file of its own, readable for its owner only. Raises `ClientsError`, `OSError`.
+    """
+    if token_file.exists():
+        return False
+    write_secret(token_file, create_token(path, OPERATOR, [OPERATORS_ROLE]).encode() + b"\n")
+    return True
 
 
 def revoke(path: Path, name: str, token_id: str | None = None) -> int:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from confluent_kafka import KafkaException
 
 from audit.api.errors import Unavailable
+from audit.api.freshness import fresh_since
 from audit.api.services import Published
 from processors.knowledge import Knowledge, Policy, Recipient
 from streams.kafka import Kafka
@@ -37,17 +38,26 @@ class Kept(Generic[T]):
         self._reading = Lock()
 
     def current(self) -> T:
-        """As it was a minute ago at the most, and mostly some seconds ago. Raises `Unavailable`."""
+        """As it was a minute ago at the most, and mostly some seconds ago; as it is now for whoever says `no-cache`
+        (audit/api/freshness.py). Raises `Unavailable`."""
+        if (moment := fresh_since()) is not None:
+            return self._read_since(moment)
         if (kept := self._usable()) is not None:
             found, read_at = kept
             if time.monotonic() - read_at > _FRESH_SECONDS and self._reading.acquire(blocking=False):
                 Thread(target=self._renew, name="kept", daemon=True).start()
             return found
+        return self._read_since(time.monotonic() - _USABLE_SECONDS)
+
+    def _read_since(self, moment: float) -> T:
+        """What was read after this moment (monotonic), by others or now."""
         with self._reading:
-            if (kept := self._usable()) is not None:
-                return kept[0]
+            if self._kept is not None and self._kept[1] >= moment:
+                return self._kept[0]
+            # When it began: what was published meanwhile may be missing.
+            begun = time.monotonic()
             try:
-                self._kept = self._read(), time.monotonic()
+                self._kept = self._read(), begun
             except (KafkaException, TimeoutError, MissingTopicError) as error:
                 log.warning("%s: %s", self._what, error)
                 raise Unavailable(f"Kafka cannot be reached, which has the {self._what}: try again") from None
@@ -59,8 +69,9 @@ class Kept(Generic[T]):
 
     def _renew(self) -> None:
         """The lock is held by the one who started this."""
+        begun = time.monotonic()
         try:
-            self._kept = self._read(), time.monotonic()
+            self._kept = self._read(), begun
         except Exception as error:
             log.warning("%s: %s", self._what, error)
         finally:

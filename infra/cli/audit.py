@@ -5,45 +5,47 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from clickhouse_driver import Client
 
-from infra.cli.options import counts, json_option, located, table, write_json, write_json_line
-from infra.settings import Settings, SettingsError
+from infra.audit_client import NDJSON, AuditClient, entries
+from infra.cli.options import counts, json_option, table, write_json, write_json_line
+from infra.cli.over_api import looks_at_people, over_api
+from infra.settings import Settings
 
 if TYPE_CHECKING:
-    from processors.knowledge import Knowledge
+    from clickhouse_driver import Client
 
 
 @click.command()
 @click.argument("user")
 @click.option("--as-of", metavar="T", help="Only what occurred until then, e.g. 2026-03-01T08:00:00Z.")
+@click.option("--policy-version", type=int, metavar="N", help="As judged had this version been in force all the time.")
 @click.option("--all-revisions", is_flag=True, help="Every verdict an event ever had, not only the one that counts.")
 @click.option("--limit", type=click.IntRange(1), help="Show the last so many events only (not with --json).")
 @json_option
-@located
+@looks_at_people
 def subject(
-    user: str, as_of: str | None, all_revisions: bool, limit: int | None, as_json: bool, settings: Settings
+    user: str,
+    as_of: str | None,
+    policy_version: int | None,
+    all_revisions: bool,
+    limit: int | None,
+    as_json: bool,
+    api: AuditClient,
 ) -> None:
     """Show one person's lineage: when, what, why, who received it, on which basis, and whether it was lawful.
 
-    USER is the user id as your app knows it; it becomes an alias here and goes no further.
+    USER is the user id as your app knows it; the audit API makes an alias of it, and it goes no further. The look is
+    recorded, with its reason (docs/audit-api.md).
 
     \b
     Examples:
-      lineage subject u-000017
+      lineage subject u-000017 --reason "case 4711"
       lineage subject u-000017 --as-of 2026-03-01T08:00:00Z --json
     """
-    from audit.subject import subject_lineage
-    from processors.pseudonyms import alias
-    from streams.documents import parse_instant
-
-    moment = None if as_of is None else datetime.fromtimestamp(parse_instant(as_of) / 1000, UTC)
-    with clickhouse(settings) as client:
-        answer = subject_lineage(client, alias(settings.pepper(), user), moment, all_revisions, _knowledge(settings))
+    answer = lineage_of(api, user, instant(as_of), policy_version, all_revisions)
     if as_json:
         write_json(answer)
         return
@@ -56,20 +58,24 @@ def subject(
         click.echo(line)
 
 
-def _knowledge(settings: Settings) -> Knowledge | None:
-    """All that was published; None where no Kafka is named: then verdicts are shown without their consents."""
-    from processors.knowledge import Knowledge, Policy, Recipient
-    from streams.publishing import published_policies, published_recipients
+def lineage_of(
+    api: AuditClient,
+    user: str,
+    as_of: str | None = None,
+    policy_version: int | None = None,
+    all_revisions: bool = False,
+) -> dict[str, Any]:
+    """One person's lineage, as `lineage subject --json` has it. Raises `ApiRefused`."""
+    asked = {"user": user, "as_of": as_of, "policy_version": policy_version, "all_revisions": all_revisions}
+    with api.asked("POST", "/subjects/lineage", body=asked, accept=NDJSON) as answer:
+        return {"subject": answer.headers.get("X-Subject"), "events": list(entries(answer))}
 
-    try:
-        kafka = settings.kafka()
-    except SettingsError:
-        return None
-    registry = settings.registry()
-    return Knowledge(
-        map(Policy.from_record, published_policies(kafka, registry)),
-        map(Recipient.from_record, published_recipients(kafka, registry)),
-    )
+
+def instant(given: str | None) -> str | None:
+    """A moment of an option, as the audit API takes it. Raises `ValueError`."""
+    from streams.documents import format_instant, parse_instant
+
+    return None if given is None else format_instant(parse_instant(given))
 
 
 def summary(events: Iterable[Mapping[str, Any]]) -> str:
@@ -149,29 +155,18 @@ def _who(event: Mapping[str, Any]) -> str:
 
 @click.command()
 @json_option
-@located
-def totals(as_json: bool, settings: Settings) -> None:
+@over_api
+def totals(as_json: bool, api: AuditClient) -> None:
     """Count all events, each once, by activity, verdict, clause and recipient.
 
     Example: lineage totals --json
     """
-    answer = count_everything(settings)
+    answer = api.get("/totals")
     if as_json:
         write_json(answer)
         return
     for line in totals_lines(answer):
         click.echo(line)
-
-
-def count_everything(settings: Settings) -> dict[str, Any]:
-    """The answer of `lineage totals` (design §13)."""
-    from audit.totals import totals as count
-    from streams.dead_letter_reader import count_dead_letters
-
-    with clickhouse(settings) as client:
-        counted = count(client)
-    head = {name: counted[name] for name in ("events", "subjects")}
-    return head | {"dead_letters": count_dead_letters(settings.kafka())} | counted
 
 
 def totals_lines(answer: Mapping[str, Any]) -> Iterable[str]:

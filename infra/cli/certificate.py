@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from infra.audit_client import AuditClient
 from infra.cli.options import json_option, located, say, write_json
+from infra.cli.over_api import over_api
 from infra.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -97,8 +99,8 @@ def _trusted(paths: tuple[Path, ...], settings: Settings) -> list[Ed25519PublicK
 @click.argument("request", type=click.UUID)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the certificate to this file.")
 @json_option
-@located
-def show_certificate(request: Any, output: Path | None, as_json: bool, settings: Settings) -> None:
+@over_api
+def show_certificate(request: Any, output: Path | None, as_json: bool, api: AuditClient) -> None:
     """Show the certificate of a request that is over: the certificate itself, and what it says.
 
     The certificate is one line on standard output, or in FILE with --output; what it says, for people, goes to
@@ -112,7 +114,7 @@ def show_certificate(request: Any, output: Path | None, as_json: bool, settings:
     from infra.cli.erasure_queue import find_request
     from processors.erasure_certificate import verify
 
-    found = find_request(settings, request)
+    found = find_request(api, request)
     text = found["certificate"]
     if not text:
         raise click.ClickException(

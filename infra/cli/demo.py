@@ -18,17 +18,16 @@ from typing import Any
 
 import click
 
-from audit.subject import subject_lineage
-from infra.cli.audit import clickhouse, count_everything, lineage_table, summary, totals_lines
+from infra.cli.audit import lineage_of, lineage_table, summary, totals_lines
 from infra.cli.demo_erasure import erase, show_erasure, simulated_recipients
 from infra.cli.ingest import ingest_file
 from infra.cli.options import ProgressLine, json_option, located, say, write_json
+from infra.cli.over_api import client
 from infra.cli.simulate import START
 from infra.cli.stack import wait_for
 from infra.settings import Settings
 from infra.simulator import Event, write_jsonl
 from infra.simulator import simulate as run_simulator
-from processors.pseudonyms import alias
 from schemas import schema_dir
 from streams.documents import parse_instant
 from streams.policies import load_policy, load_recipients, policy_record, recipient_records
@@ -57,7 +56,15 @@ def demo(people: int, months: float, seed: int, keep: bool, as_json: bool, setti
     given = click.get_current_context().params.get("data") is not None
     folder = settings.data if given else Path(tempfile.mkdtemp(prefix="lineage-demo-"))
     # Nothing of another cluster: the demo never writes into what is yours.
-    own = replace(settings, data=folder, kafka_bootstrap=None, clickhouse_url=None, secret_files={})
+    own = replace(
+        settings,
+        data=folder,
+        kafka_bootstrap=None,
+        clickhouse_url=None,
+        api_url=None,
+        api_token_file=None,
+        secret_files={},
+    )
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         answer = _run(own, people, months, seed, as_json)
@@ -94,7 +101,7 @@ def _run(settings: Settings, people: int, months: float, seed: int, quiet: bool)
         wait_for(settings, 120)
     with step("ask for one person's lineage, and for the totals"):
         person, lineage = _most_telling(settings, candidates)
-        counted = count_everything(settings)
+        counted = client(settings).get("/totals")
     with step("erase this person, at every recipient and here (lineage erase --wait)"), simulated_recipients(settings):
         erased = erase(settings, person)
     answer = {"user": person, "subject": lineage, "totals": counted, "ingested": ingested, "erased": erased}
@@ -154,18 +161,17 @@ def _simulate(
 
 def _most_telling(settings: Settings, candidates: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """Of the candidates the one whose lineage has most to tell."""
-    pepper = settings.pepper()
+    api = client(settings, "the demo looks for a story worth telling")
     best: tuple[tuple[bool, int], str, dict[str, Any]] | None = None
-    with clickhouse(settings) as client:
-        for user in candidates:
-            lineage = subject_lineage(client, alias(pepper, user))
-            events = lineage["events"]
-            told = {event["verdict"] for event in events} | {event["activity"] for event in events}
-            told |= {f"onward {event['verdict']}" for event in events if (event["hop"] or 0) > 1}
-            told |= {f"{event['activity']} {event['verdict']}" for event in events}
-            rank = len(events) <= _MANY, len(told)
-            if events and (best is None or rank > best[0]):
-                best = rank, user, lineage
+    for user in candidates:
+        lineage = lineage_of(api, user)
+        events = lineage["events"]
+        told = {event["verdict"] for event in events} | {event["activity"] for event in events}
+        told |= {f"onward {event['verdict']}" for event in events if (event["hop"] or 0) > 1}
+        told |= {f"{event['activity']} {event['verdict']}" for event in events}
+        rank = len(events) <= _MANY, len(told)
+        if events and (best is None or rank > best[0]):
+            best = rank, user, lineage
     if best is None:
         raise click.ClickException("no simulated person is in the table: lineage doctor")
     return best[1], best[2]

@@ -59,8 +59,8 @@ def show(client: Client, asked: Sequence[Asked], asking: Asking, single: bool, a
         return
     if not all(one.is_new for one in asked):
         say("an open request of the same person answers this one" if single else "some have an open request already")
-    documents = list({document["request_id"]: document for document in shown.values()}.values())
-    for line in request_lines(documents[0], now) if single and documents else queue_lines(documents, now):
+    answers = list({d["request_id"]: request_answer(d, now) for d in shown.values()}.values())
+    for line in request_lines(answers[0], now) if single and answers else queue_lines(answers, now):
         click.echo(line)
     for one in asked:
         if one.request_id not in shown:

@@ -1,4 +1,6 @@
-"""Erasure requests read from the projection, and how the terminal shows them. Changes nothing."""
+"""Erasure requests as the audit API answers, or as the projection has them for those who change them; and how the
+terminal shows them. Changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ from uuid import UUID
 
 import click
 
-from audit.erasures import instant, left_of_term, open_recipients, waits_for, warnings
-from infra.cli.audit import clickhouse
+from audit.erasures import left_of_term
+from infra.audit_client import ApiRefused, AuditClient
 from infra.cli.options import table
-from infra.settings import Settings
-from processors.erasure import FINAL
+from processors.erasure import FINAL, STORE
+from streams.documents import parse_instant
 
 if TYPE_CHECKING:
     from clickhouse_driver import Client
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 # How long is waited for the projection to show what was told a moment ago.
 SHOWN_SECONDS = 10.0
 _LOOK_SECONDS = 0.2
+_NEVER = "9999"
 
 
 def now_ms() -> int:
@@ -28,21 +31,48 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def find_request(settings: Settings, request_id: UUID) -> dict[str, Any]:
-    """The request that answers this one: itself, or the one it has joined. Raises `ClickException`."""
-    with clickhouse(settings) as client:
-        return answering(client, request_id)
+def find_request(api: AuditClient, request_id: UUID) -> dict[str, Any]:
+    """The answer about a request, or about the one that it has joined. Raises `ClickException`, `ApiRefused`."""
+    found = ask_request(api, request_id)
+    return ask_request(api, UUID(found["joined"])) if found["joined"] else found
+
+
+def ask_request(api: AuditClient, request_id: UUID) -> dict[str, Any]:
+    """The answer about a request itself. Raises as `find_request` does."""
+    try:
+        found: dict[str, Any] = api.get(f"/requests/{request_id}")
+    except ApiRefused as refused:
+        if refused.code != "not_found":
+            raise
+        raise _unknown(request_id) from None
+    return found
+
+
+def attention_first(answers: Iterable[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """At most so many: the open ones, with a warning before others, by due date; then those ended, the last first."""
+    found = list(answers)
+    still_open = sorted(
+        (a for a in found if a["ended_at"] is None),
+        key=lambda a: (not a["warnings"], a["due_at"] or _NEVER, a["received_at"], a["request_id"]),
+    )
+    ended = sorted((a for a in found if a["ended_at"] is not None), key=lambda a: a["ended_at"], reverse=True)
+    return [*still_open, *ended][:limit]
+
+
+def _unknown(request_id: UUID) -> click.ClickException:
+    return click.ClickException(
+        f"no erasure request {request_id} is known here; one that was made a moment ago takes some seconds"
+    )
 
 
 def answering(client: Client, request_id: UUID) -> dict[str, Any]:
-    """As `find_request`, on an open connection."""
+    """The request that answers this one: itself, or the one it has joined, as the projection has it: for those who
+    change it. Raises `ClickException`."""
     from sinks.clickhouse.erasures import erasure_request
 
     found = erasure_request(client, request_id)
     if found is None:
-        raise click.ClickException(
-            f"no erasure request {request_id} is known here; one that was made a moment ago takes some seconds"
-        )
+        raise _unknown(request_id)
     joined = erasure_request(client, UUID(found["joined"])) if found["joined"] else None
     return joined or found
 
@@ -66,74 +96,76 @@ def wait_until_shown(
         time.sleep(_LOOK_SECONDS)
 
 
-def queue_lines(documents: Sequence[Mapping[str, Any]], now: int) -> Iterable[str]:
-    """The queue as a table, in the order given; below it what needs attention."""
+def queue_lines(answers: Sequence[Mapping[str, Any]], now: int) -> Iterable[str]:
+    """The queue as a table, in the order given (answers of `audit.erasures.request_answer`); below it what needs
+    attention. now: ms."""
     rows = []
-    for document in documents:
-        recipients = [t for t in document["targets"] if not t["id"].startswith("store:")]
+    for answer in answers:
+        recipients = [t for t in answer["targets"] if not t["recipient"].startswith(STORE)]
         done = sum(t["state"] in FINAL for t in recipients)
         rows.append(
             [
-                document["request_id"],
-                document["state"] + (" (held)" if document["hold"] else ""),
-                (instant(document["due_at"]) or "-")[:10],
-                left_of_term(document, now) or "-",
+                answer["request_id"],
+                answer["state"] + (" (held)" if answer["hold"] else ""),
+                (answer["due_at"] or "-")[:10],
+                _left(answer, now) or "-",
                 f"{done}/{len(recipients)}" if recipients else "-",
-                "!" if warnings(document, now) else "",
-                _short(waits_for(document)),
+                "!" if answer["warnings"] else "",
+                _short(answer["waits_for"]),
             ]
         )
     yield from table(rows, ["request", "state", "due", "left", "answered", "", "waits for"])
-    for document in documents:
-        for warning in warnings(document, now):
-            yield f"! {document['request_id']}: {warning}"
+    for answer in answers:
+        for warning in answer["warnings"]:
+            yield f"! {answer['request_id']}: {warning}"
 
 
 def _short(text: str, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def request_lines(document: Mapping[str, Any], now: int) -> Iterable[str]:
-    """One request: where it stands, its targets, what happened."""
-    yield f"erasure {document['request_id']}: {document['state']}"
+def request_lines(answer: Mapping[str, Any], now: int) -> Iterable[str]:
+    """One request: where it stands, its targets, what happened. Arguments as of `queue_lines`."""
+    yield f"erasure {answer['request_id']}: {answer['state']}"
     facts = [
-        ("asked by", f"{document['origin']}, under {document['regulation'].upper()}"),
-        ("received", _moment(document["received_at"])),
-        ("verified", _verified(document)),
-        ("due", _due(document, now)),
-        ("waits for", waits_for(document) if document["ended_at"] is None else ""),
-        ("ground", document["ground"]),
-        ("joined", document["joined"] or ""),
-        ("link dropped", _moment(document["erased_at"])),
-        ("ended", _moment(document["ended_at"])),
-        ("certificate", f"lineage certificate show {document['request_id']}" if document["certificate"] else ""),
+        ("asked by", f"{answer['origin']}, under {answer['regulation'].upper()}"),
+        ("received", _moment(answer["received_at"])),
+        ("verified", _verified(answer)),
+        ("due", _due(answer, now)),
+        ("waits for", answer["waits_for"] if answer["ended_at"] is None else ""),
+        ("ground", answer["ground"]),
+        ("joined", answer["joined"] or ""),
+        ("link dropped", _moment(answer["erased_at"])),
+        ("ended", _moment(answer["ended_at"])),
+        ("certificate", f"lineage certificate show {answer['request_id']}" if answer["certificate"] else ""),
     ]
     for name, value in facts:
         if value:
             yield f"  {name:<13}{value}"
-    for warning in warnings(document, now):
+    for warning in answer["warnings"]:
         yield f"! {warning}"
-    if document["targets"]:
+    if answer["targets"]:
         yield ""
-        yield from target_lines(document["targets"])
-    if document["history"]:
+        yield from target_lines(answer["targets"])
+    if answer["history"]:
         yield ""
         yield "history (UTC)"
-        for moment in document["history"]:
+        for moment in answer["history"]:
             yield f"  {_moment(moment['occurred_at'])}  {moment['text']}"
-    open_manual = [t["id"] for t in open_recipients(document) if t["protocol"] == "manual"]
-    if open_manual and document["verified_at"] is not None:
+    recipients = [t for t in answer["targets"] if not t["recipient"].startswith(STORE) and t["state"] not in FINAL]
+    open_manual = [t["recipient"] for t in recipients if t["protocol"] == "manual"]
+    if open_manual and answer["verified_at"] is not None:
         yield ""
         yield "to be asked by a person:"
         for target in open_manual:
-            yield f"  lineage requests task {document['request_id']} {target}"
+            yield f"  lineage requests task {answer['request_id']} {target}"
 
 
 def target_lines(targets: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     """Targets as a table, by hop."""
     rows = [
         [
-            target["id"],
+            target["recipient"],
             "?" if target["hop"] is None else str(target["hop"]),
             target["state"],
             target["grade"],
@@ -142,22 +174,26 @@ def target_lines(targets: Iterable[Mapping[str, Any]]) -> Iterable[str]:
             _moment(target["next_at"]) or "-",
             _short(target["ground"] or target["detail"]),
         ]
-        for target in sorted(targets, key=lambda t: (t["id"].startswith("store:"), t["hop"] is None, t["hop"] or 0))
+        for target in sorted(targets, key=lambda t: (t["recipient"].startswith(STORE), t["hop"] is None, t["hop"] or 0))
     ]
     return table(rows, ["target", "hop", "state", "grade", "protocol", "attempts", "next try", "detail"])
 
 
-def _verified(document: Mapping[str, Any]) -> str:
-    if document["verified_at"] is None:
-        return "" if document["ended_at"] else f"not yet: lineage requests verify {document['request_id']} --how TEXT"
-    return f"{_moment(document['verified_at'])} by {document['verified_by'] or 'somebody not named'}"
+def _verified(answer: Mapping[str, Any]) -> str:
+    if answer["verified_at"] is None:
+        return "" if answer["ended_at"] else f"not yet: lineage requests verify {answer['request_id']} --how TEXT"
+    return f"{_moment(answer['verified_at'])} by {answer['verified_by'] or 'somebody not named'}"
 
 
-def _due(document: Mapping[str, Any], now: int) -> str:
-    left = left_of_term(document, now)
-    return _moment(document["due_at"]) + (f" ({left}{'' if 'over' in left else ' left'})" if left else "")
+def _due(answer: Mapping[str, Any], now: int) -> str:
+    left = _left(answer, now)
+    return _moment(answer["due_at"]) + (f" ({left}{'' if 'over' in left else ' left'})" if left else "")
 
 
-def _moment(ms: int | None) -> str:
-    at = instant(ms)
+def _left(answer: Mapping[str, Any], now: int) -> str:
+    due_at = None if answer["due_at"] is None else parse_instant(answer["due_at"])
+    return left_of_term({"state": answer["state"], "due_at": due_at}, now)
+
+
+def _moment(at: str | None) -> str:
     return "" if at is None else f"{at[:10]} {at[11:19]}"

@@ -51,9 +51,9 @@ def change(settings: Settings, request: UUID, as_json: bool, tell: Callable[[Cha
         shown = wait_until_shown(client, [request_id], lambda d: d["version"] > before, SHOWN_SECONDS)
     if request_id not in shown:
         say("told; the controller has not taken it yet (does the worker `erasures` run? lineage status)")
-    document = shown.get(request_id, document)
+    answer = request_answer(shown.get(request_id, document), now_ms())
     if as_json:
-        write_json(request_answer(document, now_ms()))
+        write_json(answer)
         return
-    for line in request_lines(document, now_ms()):
+    for line in request_lines(answer, now_ms()):
         click.echo(line)

@@ -1,7 +1,7 @@
 """`lineage requests …`: the queue of erasures, one request, and what a person decides about it.
 
-Everything is told through `streams/erasure_intake.py`, and takes effect when the controller has taken it; a command
-waits some seconds for that and shows the request as it is then.
+Shown is what the audit API answers. What changes a request is told through `streams/erasure_intake.py`, and takes
+effect when the controller has taken it; such a command waits some seconds for that and shows the request as it is then.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from uuid import UUID
 
 import click
 
-from infra.cli.audit import clickhouse
+from infra.audit_client import AuditClient
 from infra.cli.options import json_option, located, write_json
+from infra.cli.over_api import over_api
 from infra.cli.request_changes import Change, change, request_argument
 from infra.cli.request_targets import confirm, exempt, retry, task
 from infra.settings import Settings
@@ -48,11 +49,11 @@ def requests() -> None:
 @click.argument("request", type=click.UUID, required=False)
 @click.option("--state", metavar="S", help="Only requests in this state, e.g. awaiting or completed.")
 @click.option("--all", "everything", is_flag=True, help="Those that have ended as well.")
-@click.option("--limit", default=100, show_default=True, help="At most so many.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="At most so many.")
 @json_option
-@located
+@over_api
 def show(
-    request: UUID | None, state: str | None, everything: bool, limit: int, as_json: bool, settings: Settings
+    request: UUID | None, state: str | None, everything: bool, limit: int, as_json: bool, api: AuditClient
 ) -> None:
     """Show the queue, what needs attention first; or one request with its targets and history.
 
@@ -61,33 +62,25 @@ def show(
       lineage requests --state awaiting
       lineage requests 6f0c2a4e-51d7-4c39-9f0a-2d1f7f1f3c11 --json
     """
-    from audit.erasures import request_answer
-    from infra.cli.erasure_queue import now_ms, queue_lines, request_lines
-    from sinks.clickhouse.erasures import erasure_request, erasure_requests
+    from infra.cli.erasure_queue import ask_request, attention_first, now_ms, queue_lines, request_lines
 
-    now = now_ms()
     if request is not None:
-        with clickhouse(settings) as client:
-            found = erasure_request(client, request)
-        if found is None:
-            raise click.ClickException(
-                f"no erasure request {request} is known here; one that was made a moment ago takes some seconds"
-            )
+        answer = ask_request(api, request)
         if as_json:
-            write_json(request_answer(found, now))
-        else:
-            for line in request_lines(found, now):
-                click.echo(line)
+            write_json(answer)
+            return
+        for line in request_lines(answer, now_ms()):
+            click.echo(line)
         return
-    with clickhouse(settings) as client:
-        documents = erasure_requests(client, open_only=not everything and state is None, limit=limit, state=state)
+    wanted = {"open": not everything and state is None, "state": state}
+    found = attention_first(api.lines("GET", "/requests", wanted), limit)
     if as_json:
-        write_json({"requests": [request_answer(document, now) for document in documents]})
+        write_json({"requests": found})
         return
-    if not documents:
+    if not found:
         click.echo("no requests" if everything or state else "no open requests (--all shows those that have ended)")
         return
-    for line in queue_lines(documents, now):
+    for line in queue_lines(found, now_ms()):
         click.echo(line)
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
+from infra.api.authentication import make_operator_token
+from infra.audit_client import TOKEN_FILE
 from infra.local.child_process import FolderOccupied, occupy
 from infra.local.clickhouse import ClickHouseNotStarted, LocalClickHouse
 from infra.local.jars import default_cache_dir, ensure_jars
@@ -103,6 +105,8 @@ class Stack:
         (self._data / "logs").mkdir(exist_ok=True)
         self._write()
         made = self._settings.make_secrets()
+        if make_operator_token(self._settings.api_clients(), self._data / "secrets" / TOKEN_FILE):
+            made.append("the operator's token for the audit API")
         if made:
             self._progress(f"secrets     made in {self._data / 'secrets'}: {', '.join(made)}")
         workers = [self._data / "workers" / job for job in JOBS]

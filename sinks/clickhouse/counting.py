@@ -98,9 +98,10 @@ class Counting:
         self._fresh_until = float("-inf")
 
     def count(
-        self, client: Client, dimensions: Sequence[str], wanted: Filter | None = None
+        self, client: Client, dimensions: Sequence[str], wanted: Filter | None = None, fresh: bool = False
     ) -> dict[tuple[Any, ...], int]:
-        """Values of the dimensions (of `DIMENSIONS`; clauses as a tuple) → events. Raises ClickHouseError."""
+        """Values of the dimensions (of `DIMENSIONS`; clauses as a tuple) → events. fresh: uses nothing that was kept
+        while the table changed. Raises ClickHouseError."""
         wanted = wanted or Filter()
         names = ", ".join(_EXPRESSIONS.get(name, name) for name in dimensions)
         counts: Counter[tuple[Any, ...]] = Counter()
@@ -108,18 +109,18 @@ class Counting:
             client, _COUNT.format(dimensions=names, conditions=wanted.conditions()), wanted.given(), **LIMITS
         ):
             counts[_key(values)] += rows
-        for row in self._not_counting(client):
+        for row in self._not_counting(client, fresh):
             if wanted.holds(row):
                 counts[_key([row[name] for name in dimensions])] -= row["rows"]
         return {values: events for values, events in counts.items() if events > 0}
 
-    def totals(self, client: Client) -> list[Count]:
-        """Of all events, as `queries.count_events` counts them: consents and erasures as well."""
+    def totals(self, client: Client, fresh: bool = False) -> list[Count]:
+        """Of all events, as `queries.count_events` counts them: consents and erasures as well. fresh: as of `count`."""
         names = ("activity", "verdict", "recipient", "clauses")
         counts: Counter[tuple[Any, ...]] = Counter()
         for *values, rows in execute(client, _COUNT.format(dimensions=", ".join(names), conditions="1"), **LIMITS):
             counts[_key(values)] += rows
-        for row in self._not_counting(client):
+        for row in self._not_counting(client, fresh):
             counts[_key([row[name] for name in names])] -= row["rows"]
         return [
             Count(activity, verdict, recipient, clauses, events)
@@ -127,10 +128,10 @@ class Counting:
             if events > 0
         ]
 
-    def _not_counting(self, client: Client) -> list[dict[str, Any]]:
+    def _not_counting(self, client: Client, fresh: bool) -> list[dict[str, Any]]:
         [(rows,)] = execute(client, _ROWS)
         with self._lock:
-            if rows == self._rows or self._clock() < self._fresh_until:
+            if rows == self._rows or (not fresh and self._clock() < self._fresh_until):
                 return self._outdated
             begun = self._clock()
             found = execute(client, _OUTDATED, **LIMITS)

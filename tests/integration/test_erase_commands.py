@@ -15,6 +15,7 @@ import pytest
 from clickhouse_driver import Client
 from confluent_kafka.admin import AdminClient
 
+from infra.api.authentication import create_token
 from infra.cli.erasure_queue import now_ms
 from infra.cli.main import main
 from infra.settings import Settings, settings
@@ -30,6 +31,7 @@ from streams.scan import scan
 from streams.sealed_identities import find_sealed, open_identities
 from streams.serdes import Deserializer
 from streams.topics import ERASURE_RECEIPTS, ERASURE_REQUESTS, apply, plan
+from tests.api_process import api_thread
 from tests.clickhouse_fixture import ClickHouseForTests
 from tests.kafka_fixture import KafkaForTests
 
@@ -116,6 +118,17 @@ def place(
     with database.client() as client:
         migrate.apply(client)
         yield Place(found, client, capsys)
+
+
+@pytest.fixture
+def asked(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A place with an audit API, which the commands ask that only show."""
+    token = tmp_path / "token"
+    token.write_text(create_token(place.settings.api_clients(), "ada", ["auditor"]))
+    with api_thread(place.settings) as url:
+        monkeypatch.setenv("LINEAGE_API_URL", url)
+        monkeypatch.setenv("LINEAGE_API_TOKEN_FILE", str(token))
+        yield place
 
 
 def waiting(place: Place, user: str = "u-17", **changes: Any) -> Request:
@@ -328,44 +341,44 @@ def test_connectors_are_checked(place: Place, registered: str) -> None:
 # --- requests
 
 
-def test_the_queue_shows_what_needs_attention_first(place: Place) -> None:
-    calm = waiting(place, "u-a")
-    late = waiting(place, "u-b", due_at=NOW - 2 * DAY)
-    ended = place.put(Request(uuid4(), NOW - 9 * DAY, state="completed", ended_at=NOW, verified_at=NOW - 8 * DAY))
-    told = place.json("requests")
+def test_the_queue_shows_what_needs_attention_first(asked: Place) -> None:
+    calm = waiting(asked, "u-a")
+    late = waiting(asked, "u-b", due_at=NOW - 2 * DAY)
+    ended = asked.put(Request(uuid4(), NOW - 9 * DAY, state="completed", ended_at=NOW, verified_at=NOW - 8 * DAY))
+    told = asked.json("requests")
     assert [one["request_id"] for one in told["requests"]] == [str(late.request_id), str(calm.request_id)]
     assert "the term is over" in told["requests"][0]["warnings"][0]
-    assert len(place.json("requests", "--all")["requests"]) == 3
-    assert [one["request_id"] for one in place.json("requests", "--state", "completed")["requests"]] == [
+    assert len(asked.json("requests", "--all")["requests"]) == 3
+    assert [one["request_id"] for one in asked.json("requests", "--state", "completed")["requests"]] == [
         str(ended.request_id)
     ]
-    code, out, _ = place.run("requests")
+    code, out, _ = asked.run("requests")
     assert code == 0
     assert "over by 2 days" in out
     assert f"! {late.request_id}: the term is over" in out
     assert "lumen-analytics, old-agency" in out
 
 
-def test_an_empty_queue_says_so(place: Place) -> None:
-    assert place.json("requests") == {"requests": []}
-    assert "no open requests" in place.run("requests")[1]
+def test_an_empty_queue_says_so(asked: Place) -> None:
+    assert asked.json("requests") == {"requests": []}
+    assert "no open requests" in asked.run("requests")[1]
 
 
-def test_one_request_with_targets_and_history(place: Place) -> None:
-    request = waiting(place)
-    told = place.json("requests", str(request.request_id))
+def test_one_request_with_targets_and_history(asked: Place) -> None:
+    request = waiting(asked)
+    told = asked.json("requests", str(request.request_id))
     assert told["verified_by"] == "one-time code"
     assert told["targets"][1]["hop"] == 2
-    code, out, _ = place.run("requests", str(request.request_id))
+    code, out, _ = asked.run("requests", str(request.request_id))
     assert code == 0
     for part in ("awaiting", "acknowledged", "received (person)", "22 days left", "lineage requests task"):
         assert part in out
-    assert "no erasure request" in place.refused("requests", str(uuid4()))
+    assert "no erasure request" in asked.refused("requests", str(uuid4()))
 
 
-def test_nothing_shown_ties_a_request_to_a_person(place: Place) -> None:
-    request = waiting(place)
-    shown = "".join(place.run("requests", str(request.request_id), *more)[1] for more in ((), ("--json",)))
+def test_nothing_shown_ties_a_request_to_a_person(asked: Place) -> None:
+    request = waiting(asked)
+    shown = "".join(asked.run("requests", str(request.request_id), *more)[1] for more in ((), ("--json",)))
     assert request.alias is not None
     assert request.subject is not None
     for secret in (request.alias.hex(), str(request.subject), request.subject.hex, "u-17"):
@@ -415,13 +428,13 @@ def test_what_cannot_be_done_is_said_and_not_told(
     assert place.steps(request.request_id) == place.receipts(request.request_id) == []
 
 
-def test_a_joined_request_passes_on_to_the_one_that_answers(place: Place) -> None:
-    main_one = waiting(place)
-    joined = place.put(Request(uuid4(), NOW, state="joined", joined=main_one.request_id, ended_at=NOW))
-    answer = place.json("requests", "hold", str(joined.request_id), "--ground", "court order")
+def test_a_joined_request_passes_on_to_the_one_that_answers(asked: Place) -> None:
+    main_one = waiting(asked)
+    joined = asked.put(Request(uuid4(), NOW, state="joined", joined=main_one.request_id, ended_at=NOW))
+    answer = asked.json("requests", "hold", str(joined.request_id), "--ground", "court order")
     assert answer["request_id"] == str(main_one.request_id)
-    assert len(place.steps(main_one.request_id)) == 1
-    assert f"answered by {main_one.request_id}" in place.run("requests", "--all")[1]
+    assert len(asked.steps(main_one.request_id)) == 1
+    assert f"answered by {main_one.request_id}" in asked.run("requests", "--all")[1]
 
 
 def test_retry_confirm_and_exempt_are_receipts(place: Place) -> None:
@@ -517,20 +530,20 @@ def certified(place: Place) -> tuple[Request, str]:
     return place.put(Request(**{**over, "alias": None, "subject": None, "certificate": text})), text
 
 
-def test_a_certificate_is_shown_written_and_verified(place: Place, tmp_path: Path) -> None:
-    request, text = certified(place)
-    code, out, err = place.run("certificate", "show", str(request.request_id))
+def test_a_certificate_is_shown_written_and_verified(asked: Place, tmp_path: Path) -> None:
+    request, text = certified(asked)
+    code, out, err = asked.run("certificate", "show", str(request.request_id))
     assert (code, out) == (0, text + "\n")
     assert "12 rows removed, 0 left" in err
     file = tmp_path / "certificate.jws"
-    place.run("certificate", "show", str(request.request_id), "--output", str(file))
-    told = place.json("certificate", "verify", str(file))
+    asked.run("certificate", "show", str(request.request_id), "--output", str(file))
+    told = asked.json("certificate", "verify", str(file))
     assert (told["valid"], told["trusted"], told["request_id"]) == (True, True, str(request.request_id))
-    shown = place.json("certificate", "show", str(request.request_id))
+    shown = asked.json("certificate", "show", str(request.request_id))
     assert shown["claims"]["state"] == "completed"
-    assert place.json("requests", str(request.request_id))["certificate"] == text
+    assert asked.json("requests", str(request.request_id))["certificate"] == text
 
 
-def test_what_is_not_over_has_no_certificate(place: Place) -> None:
-    request = waiting(place)
-    assert "awaiting and has no certificate yet" in place.refused("certificate", "show", str(request.request_id))
+def test_what_is_not_over_has_no_certificate(asked: Place) -> None:
+    request = waiting(asked)
+    assert "awaiting and has no certificate yet" in asked.refused("certificate", "show", str(request.request_id))
