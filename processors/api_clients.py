@@ -15,6 +15,8 @@ from typing import Any
 # for their data; watch those who look at people (docs/permissions.md).
 ROLES = ("engineer", "auditor", "eraser", "clerk", "overseer")
 TOKEN_PREFIX = "lineage_"
+# Names of those whom an identity provider vouches for begin so, and no others (processors/oidc_tokens.py).
+OIDC_PREFIX = "oidc:"
 
 
 class ClientsError(ValueError):
@@ -23,6 +25,10 @@ class ClientsError(ValueError):
 
 class Unauthorized(Exception):
     """No client is known by what was presented; the text says what to present."""
+
+
+class AuthenticationUnavailable(Exception):
+    """Who calls cannot be found out now; the text says why, and nothing of what was presented."""
 
 
 class Forbidden(Exception):
@@ -46,7 +52,7 @@ class ApiClient:
     def require(self, role: str) -> None:
         """Raises `Forbidden` when the client has not that role."""
         if role not in self.roles:
-            raise Forbidden(f"this needs the role {role}: `lineage api token create --role {role} --name {self.id}`")
+            raise Forbidden(f"this needs the role {role}: see docs/permissions.md")
 
 
 class ApiClients:
@@ -104,6 +110,8 @@ def _client(entry: Any, at: int) -> ApiClient:
     expires_at, verifies = entry.get("expires_at"), entry.get("verifies_identity", False)
     if not isinstance(name, str) or not name:
         raise ClientsError(f"clients[{at}].id must be a name")
+    if name.startswith(OIDC_PREFIX):
+        raise ClientsError(f"clients[{at}].id must not begin with {OIDC_PREFIX}")
     if not isinstance(hashed, str) or len(hashed) != 64 or set(hashed) - set("0123456789abcdef"):
         raise ClientsError(f"clients[{at}].token_sha256 must be 64 hex digits")
     if not isinstance(roles, list) or not roles or not all(role in ROLES for role in roles):

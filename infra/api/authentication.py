@@ -16,6 +16,7 @@ from threading import Lock
 
 from infra.settings import write_secret
 from processors.api_clients import (
+    OIDC_PREFIX,
     ROLES,
     TOKEN_PREFIX,
     ApiClient,
@@ -81,6 +82,8 @@ def create_token(
     """A new token of a client; only its digest is kept. Raises `ClientsError`, `OSError`."""
     if not name.strip() or not name.isprintable():
         raise ClientsError("a client needs a name")
+    if name.startswith(OIDC_PREFIX):
+        raise ClientsError(f"names that begin with {OIDC_PREFIX} are of those whom an identity provider vouches for")
     if not roles or set(roles) - set(ROLES):
         raise ClientsError(f"roles are: {', '.join(ROLES)}")
     token = TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
