@@ -55,6 +55,9 @@ class Settings:
     reason: str | None = None
     opendsr_domain: str = LOCAL_DOMAIN
     connectors: Path | None = None
+    # Which identity provider vouches for callers and visitors; where the browsers of visitors reach the pages.
+    oidc: Path | None = None
+    public_url: str | None = None
     # Instead of the policy's `response_days`, to try things out.
     term_days: float | None = None
     opendsr_regulation: str = ""
@@ -146,6 +149,12 @@ class Settings:
         """Says how recipients are asked to erase; it need not exist."""
         return self.connectors or self.data / "connectors.yaml"
 
+    def oidc_file(self) -> Path:
+        """Says which identity provider is believed; unless it is named it need not exist. Raises `SettingsError`."""
+        if self.oidc is not None and not self.oidc.is_file():
+            raise SettingsError(f"LINEAGE_OIDC: there is no file {self.oidc}")
+        return self.oidc or self.data / "oidc.yaml"
+
     def named_secret(self, name: str) -> str:
         """The secret that a document names, without the line break at its end. Raises `SettingsError`."""
         if not name or "/" in name or name.startswith("."):
@@ -230,6 +239,8 @@ def settings(
         opendsr_domain=env.get("LINEAGE_OPENDSR_DOMAIN") or LOCAL_DOMAIN,
         term_days=_positive(env, "LINEAGE_ERASURE_TERM_DAYS"),
         connectors=Path(env["LINEAGE_CONNECTORS"]) if env.get("LINEAGE_CONNECTORS") else None,
+        oidc=Path(env["LINEAGE_OIDC"]) if env.get("LINEAGE_OIDC") else None,
+        public_url=env.get("LINEAGE_PUBLIC_URL") or None,
         opendsr_regulation=env.get("LINEAGE_OPENDSR_REGULATION") or "",
         java_home=Path(java_home) if java_home else None,
         maven_repository=env.get("LINEAGE_MAVEN_REPOSITORY") or None,

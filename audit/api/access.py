@@ -17,6 +17,7 @@ from audit.api.services import Services
 from processors.api_clients import ApiClient, Forbidden
 
 REASON_HEADER = "X-Reason"
+# As parameters.py and routes.py describe it.
 _REASON = range(3, 501)
 
 
@@ -32,15 +33,15 @@ class Caller:
     _record: LookRecord
 
     def reason(self, in_body: str | None = None) -> str:
-        """Why it looks, as it says. Raises `ApiError`."""
-        told = " ".join((in_body or self._told or "").split())
-        if len(told) not in _REASON or not told.isprintable():
+        """Why it looks, as it says: in the body, else in the header; what is given must be one. Raises `ApiError`."""
+        given = [" ".join(told.split()) for told in (in_body, self._told) if told is not None]
+        if not given or any(len(told) not in _REASON or not told.isprintable() for told in given):
             raise ApiError(
                 "reason_required",
                 f"say why you look at people, in the header {REASON_HEADER} or in the `reason` of the body: "
                 f"{_REASON.start} to {_REASON.stop - 1} characters, e.g. the number of the case; it is recorded",
             )
-        return told
+        return given[0]
 
     def looks_at(self, subject: UUID | None, reason: str) -> None:
         """Stores that it looks at one person; None: at nobody who is known. Raises ClickHouseError."""
@@ -60,7 +61,7 @@ class Access:
         self._record = LookRecord(services.clickhouse, services.clock)
 
     def caller(self, operation: str, request: Request) -> Caller:
-        """Who asks for an operation. Raises `Unauthorized`, `Forbidden`, `ApiError`."""
+        """Who asks for an operation. Raises `Unauthorized`, `Forbidden`, `AuthenticationUnavailable`, `ApiError`."""
         client = self._authenticate(request.headers.get("authorization"))
         return self.admit(operation, client, _text(request.headers.get(REASON_HEADER)))
 
@@ -76,8 +77,9 @@ class Access:
         return Caller(client.id, *found, operation, told, self._record)
 
 
-async def calling(request: Request) -> Caller:
-    """The dependency of every route (routes.py). Raises as `Access.caller` does."""
+def calling(request: Request) -> Caller:
+    """The dependency of every route (routes.py), on a thread: who calls may have to be asked of others, which takes
+    time. Raises as `Access.caller` does."""
     access: Access = request.app.state.access
     return access.caller(request.scope["route"].operation_id, request)
 

@@ -15,10 +15,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.api.errors import ApiError, Unavailable
-from processors.api_clients import Forbidden, Unauthorized
+from processors.api_clients import AuthenticationUnavailable, Forbidden, Unauthorized
 from sinks.clickhouse.errors import ClickHouseError, TransientError
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ FORESEEN = (
     ApiError,
     Unauthorized,
     Forbidden,
+    AuthenticationUnavailable,
     Unavailable,
     ClickHouseError,
     RequestValidationError,
@@ -85,7 +87,7 @@ def error_of(error: Exception) -> ApiError:
             return ApiError("unauthorized", str(error))
         case Forbidden():
             return ApiError("forbidden", str(error))
-        case Unavailable():
+        case Unavailable() | AuthenticationUnavailable():
             return ApiError("unavailable", str(error), 5)
         case ClickHouseError():
             return _of_clickhouse(error)
@@ -100,8 +102,18 @@ def error_of(error: Exception) -> ApiError:
     raise error
 
 
-def _told(_: Request, error: Exception) -> Response:
-    return _error(error_of(error), getattr(error, "headers", None))
+def _told(request: Request, error: Exception) -> Response:
+    headers = dict(getattr(error, "headers", None) or {})
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return _error(error_of(error), headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What may be asked of this path, by all routes of it: the framework tells those of the first one."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for methods in found for method in methods}
 
 
 def _of_clickhouse(error: ClickHouseError) -> ApiError:

@@ -30,7 +30,8 @@ class Published:
 class Services:
     """The functions may be called from any thread.
 
-    authenticate: the header Authorization → who calls; raises `Unauthorized`. alias_of: user id → alias (16 bytes).
+    authenticate: the header Authorization → who calls; may wait; raises `Unauthorized`, `Forbidden` (no role at all),
+    `AuthenticationUnavailable`. alias_of: user id → alias (16 bytes).
     published, dead_letters (how many there are): raise `Unavailable`. operator: who runs the app. clock: seconds since
     1970, UTC. rate, burst: requests a second and at once, of one client. protocol_of: recipient → how it is asked to
     erase; None: it need not be, or it is not known. certificate_keys: whose signature certificates must have; None:

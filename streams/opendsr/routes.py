@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from processors.api_clients import ApiClient, Forbidden, Unauthorized
+from processors.api_clients import ApiClient, AuthenticationUnavailable, Forbidden, Unauthorized
 from sinks.clickhouse.errors import ClickHouseError
 from streams.erasure_intake import IntakeError
 from streams.opendsr import answers
@@ -29,7 +29,8 @@ ROLE = "eraser"
 _BODY_SECONDS = 20.0
 _RETRY_SECONDS = "5"
 
-# The value of the header Authorization → who it is. Raises `Unauthorized`.
+# The value of the header Authorization → who it is; may wait. Raises `Unauthorized`, `Forbidden`,
+# `AuthenticationUnavailable`.
 Authenticate = Callable[[str | None], ApiClient]
 
 
@@ -43,7 +44,7 @@ def opendsr_router(processor: OpenDsrProcessor, authenticate: Authenticate, sign
 
     async def answered(request: Request, work: Callable[[ApiClient, bytes], Told]) -> Response:
         try:
-            client = authenticate(request.headers.get("authorization"))
+            client = await run_in_threadpool(authenticate, request.headers.get("authorization"))
             client.require(ROLE)
             body = await read_body(request)
             told = await run_in_threadpool(work, client, body)
@@ -105,6 +106,9 @@ def _refused(error: Exception) -> Response:
         told = answers.failed(404, [Problem("unknown", "there is no such request of yours")], "Requests")
     elif isinstance(error, BodyTimeout):
         told = answers.failed(408, [Problem("timeout", "the body did not arrive in time")], "Requests")
+    elif isinstance(error, AuthenticationUnavailable):
+        told = answers.failed(503, [Problem("unavailable", str(error))], "Availability")
+        headers = {"Retry-After": _RETRY_SECONDS}
     elif isinstance(error, IntakeError | ClickHouseError):
         log.warning("OpenDSR: not now: %s", error)
         told = answers.failed(503, [Problem("unavailable", "not possible just now: send it again")], "Availability")
