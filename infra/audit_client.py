@@ -164,11 +164,12 @@ class AuditClient:
             else:
                 if answer.status == 200:
                     return connection, answer
-                found = _refusal(answer, self._place)
+                found, again = _refusal(answer, self._place), answer.headers.get("Retry-After")
                 connection.close()
-                if answer.status not in (429, 503) or time.monotonic() > deadline:
+                # Without a time, coming again does not help.
+                if again is None or not again.isdigit() or time.monotonic() > deadline:
                     raise found
-                refusal, pause = str(found), min(5.0, float(answer.headers.get("Retry-After") or 0.5))
+                refusal, pause = str(found), min(5.0, float(again))
             if not told:
                 self._wait(f"the audit API cannot answer now ({refusal}): trying again")
                 told = True

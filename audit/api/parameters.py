@@ -46,6 +46,12 @@ Verdict = Literal["lawful", "violation", "gap"]
 Activity = Literal["collect", "share", "transfer", "publish"]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 UserId = Annotated[str, Field(min_length=1, max_length=512, description="The user id as the app knows it.")]
+# How long it may be is checked by access.py, which says what to do about it.
+Reason = Annotated[
+    str | None,
+    Field(description="Why you look; or the header X-Reason."),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 3, "maxLength": 500}, {"type": "null"}]}),
+]
 Cursor = Annotated[str | None, Field(description="`next` of the answer before.", max_length=512)]
 Limit = Annotated[int, Field(ge=1, le=MOST, description="Entries on a page.")]
 CursorQuery = Annotated[str | None, Query(description="`next` of the answer before.", max_length=512)]
@@ -62,7 +68,7 @@ class PersonBody(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     user: UserId
-    reason: Annotated[str | None, Field(max_length=1000, description="Why you look; or the header X-Reason.")] = None
+    reason: Reason = None
 
 
 class ChosenBody(PersonBody):
@@ -103,7 +109,7 @@ class IncidentBody(BaseModel):
     recipient: Name
     since: Annotated[Moment, Field(alias="from", description="When the breach began.")]
     until: Annotated[Moment, Field(alias="to", description="When it had ended.")]
-    reason: Annotated[str | None, Field(max_length=1000, description="Why you look; or the header X-Reason.")] = None
+    reason: Reason = None
     cursor: Cursor = None
     limit: Limit = USUAL
 

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import APIRouter, FastAPI, Response
 from starlette.concurrency import run_in_threadpool
 
 from audit.api.app import PATH, audit_app
-from audit.api.errors import Unavailable
+from audit.api.errors import ApiError
 from audit.api.services import Services
 from audit.exports.background import Operator
 from audit.pages.app import pages_app, pages_desk
@@ -19,8 +20,12 @@ from infra.api.authentication import ClientsFile
 from infra.api.kept import Kept, kept_publications
 from infra.api.limits import BodyLimit
 from infra.api.metrics import CONTENT_TYPE, ApiMetrics
+from infra.oidc.authentication import Authenticate, OidcTokens, authenticate_either
+from infra.oidc.configuration import load_oidc
+from infra.oidc.provider import Provider
 from infra.operator import FILE, operator_of
 from infra.settings import Settings, SettingsError
+from processors.erasure_certificate import load_verifying_key
 from processors.pseudonyms import alias
 from sinks.clickhouse.client import execute
 from sinks.clickhouse.errors import ClickHouseError
@@ -30,6 +35,7 @@ from sinks.recipients.connector import Connector
 from streams.dead_letter_reader import count_dead_letters
 from streams.documents import DocumentError
 from streams.erasure_intake import ErasureIntake, IntakeError
+from streams.erasure_routes import Routes
 from streams.opendsr.callbacks import callbacks_router
 from streams.opendsr.processor import OpenDsrProcessor, ProcessorSettings
 from streams.opendsr.requests import REGULATIONS
@@ -43,13 +49,17 @@ def build_app(settings: Settings, connectors: Callable[[], Connectors], local_ur
     """The app of all routers. `local_url`: where it listens; recipients' callbacks come there when the connectors name
     no public URL.
 
-    Opens no connection yet. Raises `SettingsError`, `SignerError`.
+    Opens no connection yet. Raises `SettingsError`, `SignerError`, `OidcError`.
     """
     if settings.opendsr_regulation and settings.opendsr_regulation not in REGULATIONS:
         raise SettingsError(f"LINEAGE_OPENDSR_REGULATION must be one of: {', '.join(REGULATIONS)}")
     clickhouse = ClickHousePool(settings.clickhouse(), _CONNECTIONS)
     intake = ErasureIntake(settings.kafka(log_level=4), settings.registry())
-    clients = ClientsFile(settings.api_clients())
+    authenticate: Authenticate = ClientsFile(settings.api_clients()).authenticate
+    oidc = load_oidc(settings.oidc_file(), settings.named_secret)
+    if oidc is not None:
+        tokens = OidcTokens(Provider(oidc), oidc.trust)
+        authenticate = authenticate_either(authenticate, tokens)
     metrics = ApiMetrics(clickhouse)
     processor = OpenDsrProcessor(
         ProcessorSettings(
@@ -80,41 +90,60 @@ def build_app(settings: Settings, connectors: Callable[[], Connectors], local_ur
     # No pages of its own: they would load scripts from elsewhere.
     app = FastAPI(title="lineage", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_middleware(BodyLimit)
-    app.include_router(opendsr_router(processor, clients.authenticate, signer))
+    app.include_router(opendsr_router(processor, authenticate, signer))
     app.include_router(
         callbacks_router(receiver_of, intake, lambda: connectors().public_url or local_url, metrics.count_callback)
     )
     app.include_router(_operation_router(intake, clickhouse, metrics))
-    services = _audit_services(settings, clickhouse, clients)
+    services = _audit_services(settings, clickhouse, authenticate)
     app.mount(PATH, audit_app(services))
     # Last: it takes whatever is left.
     app.mount("/", pages_app(pages_desk(services)))
     return app
 
 
-def _audit_services(settings: Settings, clickhouse: ClickHousePool, clients: ClientsFile) -> Services:
+def _audit_services(
+    settings: Settings, clickhouse: ClickHousePool, authenticate: Authenticate, connectors: Callable[[], Connectors]
+) -> Services:
     kafka, registry, pepper = settings.kafka(), settings.registry(), settings.pepper()
+    publications = kept_publications(kafka, registry)
+    routes = Routes(connectors, lambda: publications.current().knowledge, time.time, registry)
+
+    def protocol_of(recipient: str) -> str | None:
+        found = routes.route(recipient)
+        return None if found.exempt else found.protocol
+
     return Services(
         clickhouse,
-        clients.authenticate,
+        authenticate,
         lambda user: alias(pepper, user),
-        kept_publications(kafka, registry).current,
+        publications.current,
         lambda: _operator(settings),
         Kept("dead letters", lambda: count_dead_letters(kafka)).current,
         time.time,
         settings.api_rate,
         # A page may ask for several things at once.
         max(1, round(4 * settings.api_rate)),
+        protocol_of,
+        lambda: _certificate_keys(settings),
     )
+
+
+def _certificate_keys(settings: Settings) -> list[Ed25519PublicKey] | None:
+    """The key that certificates are signed with here; None where it is not known: then only whether it fits is told."""
+    try:
+        return [load_verifying_key(settings.certificate_public_key())]
+    except (SettingsError, ValueError):
+        return None
 
 
 def _operator(settings: Settings) -> Operator:
     try:
         return operator_of(settings.data)
     except (DocumentError, OSError) as error:
-        raise Unavailable(
-            f"who runs the app cannot be read from {FILE}: {'; '.join(str(error).splitlines())}"
-        ) from None
+        what = "; ".join(str(error).splitlines())
+        # Coming again will not help before somebody has seen to it.
+        raise ApiError("unavailable", f"who runs the app cannot be read from {FILE}: {what}") from None
 
 
 def _operation_router(intake: ErasureIntake, clickhouse: ClickHousePool, metrics: ApiMetrics) -> APIRouter:

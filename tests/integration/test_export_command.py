@@ -20,6 +20,9 @@ import pytest
 from lxml import html
 from prov.model import ProvActivity, ProvDocument
 
+from infra.audit_client import AuditClient, find_api
+from infra.cli.over_api import NO_REASON
+from infra.settings import settings
 from schemas import schema_dir
 from tests.integration.test_cli_stack import AMENDMENT, RECIPIENTS, Lineage
 
@@ -143,7 +146,6 @@ def test_of_an_unknown_person_it_says_so_and_the_file_is_empty_but_valid(lineage
         (["--format", "csv", "--policy-version", "9"], "was never published; published: 1, 2"),
         (["--format", "report-html", "--all-revisions"], "is for csv and parquet"),
         (["--format", "csv", "--json"], "name the file"),
-        (["--format", "csv", "--operator", "no-such-file.yaml"], "no-such-file.yaml"),
     ],
 )
 def test_errors_say_what_to_do(lineage: Lineage, user: str, arguments: list[str], said: str, tmp_path: Path) -> None:
@@ -151,6 +153,34 @@ def test_errors_say_what_to_do(lineage: Lineage, user: str, arguments: list[str]
     assert done.returncode != 0
     assert said in done.stderr
     assert done.stdout == ""
+
+
+def test_an_operator_that_cannot_be_read_is_told(lineage: Lineage, user: str) -> None:
+    file = lineage.data / "operator.yaml"
+    file.write_text("nom: Aoxun Photos\n", encoding="utf-8")
+    try:
+        done = lineage.run("export", user, "--format", "report-html")
+    finally:
+        file.write_text(OPERATOR, encoding="utf-8")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "operator.yaml:1" in done.stderr
+
+
+def test_every_look_is_recorded_with_its_reason(lineage: Lineage, user: str) -> None:
+    lineage(
+        "export", user, "--format", "csv", "--output", str(lineage.data.parent / "why.csv"), "--reason", "case 4711"
+    )
+    lineage("subject", user)
+    place = find_api(settings({}, data=lineage.data))
+    [last, before] = AuditClient(place).get("/looks", limit=2)["looks"]
+    subject = lineage("subject", user)["subject"]
+    assert (last["client"], last["operation"], last["subject"], last["reason"]) == (
+        "operator",
+        "lineage",
+        subject,
+        NO_REASON,
+    )
+    assert (before["operation"], before["subject"], before["reason"]) == ("export", subject, "case 4711")
 
 
 def test_it_goes_to_standard_output(lineage: Lineage, user: str) -> None:
