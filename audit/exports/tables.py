@@ -112,9 +112,9 @@ _FORMULA = re.compile(r"(^|[;,|\t\r\n\"]\s*)(?=['=+\-@\t\r＝＋－＠])")
 
 def csv_table(events: Sequence[Record], background: Background) -> Iterator[bytes]:
     """RFC 4180 in UTF-8 with a header. The values of a list are joined by `;` (`\\;` within a value)."""
-    yield _lines([[column.name for column in COLUMNS]])
+    yield csv_lines([[column.name for column in COLUMNS]])
     for start in range(0, len(events), CHUNK_ROWS):
-        yield _lines(
+        yield csv_lines(
             [_cell(column, column.value(event, background)) for column in COLUMNS]
             for event in events[start : start + CHUNK_ROWS]
         )
@@ -139,7 +139,8 @@ def _typed(column: Column, value: Any) -> Any:
     return datetime.fromisoformat(value) if column.kind == "time" and value is not None else value
 
 
-def _lines(rows: Iterable[Sequence[str]]) -> bytes:
+def csv_lines(rows: Iterable[Sequence[str]]) -> bytes:
+    """Rows of RFC 4180, in UTF-8. Cells with text of others must be `guarded`."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerows(rows)
     return text.getvalue().encode()
@@ -150,13 +151,19 @@ def _cell(column: Column, value: Any) -> str:
         return ""
     match column.kind:
         case "texts":
-            return _guarded(";".join(one.replace("\\", "\\\\").replace(";", "\\;") for one in value))
+            return joined(value)
         case "flag":
             return "true" if value else "false"
         case "text":
-            return _guarded(value)
+            return guarded(value)
     return str(value)
 
 
-def _guarded(text: str) -> str:
+def guarded(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
     return _FORMULA.sub(r"\1'", text)
+
+
+def joined(texts: Iterable[str]) -> str:
+    """A list as one cell, guarded."""
+    return guarded(";".join(one.replace("\\", "\\\\").replace(";", "\\;") for one in texts))

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from fastapi import APIRouter
 
+from audit.pages.counted import counted_router
 from audit.pages.home import home_router
 from audit.pages.visits import Desk
 
-ROUTERS: Sequence[Callable[[Desk], APIRouter]] = (home_router,)
+ROUTERS: Sequence[Callable[[Desk], APIRouter]] = (home_router, counted_router)
 
 
 class Entry(NamedTuple):
@@ -22,4 +23,13 @@ class Entry(NamedTuple):
     about: str = ""
 
 
-NAVIGATION: Sequence[Entry] = (Entry("Find a person", "/", "lineage", "A person's lineage, by their user id"),)
+NAVIGATION: Sequence[Entry] = (
+    Entry("Find a person", "/", "lineage", "A person's lineage, by their user id"),
+    Entry("Overview", "/overview", "totals", "How much there is, what was not lawful lately, what needs somebody"),
+    Entry("Violations", "/violations", "verdicts", "Where the policy was not kept: by clause, over time"),
+    Entry("Recipients", "/recipients", "recipients", "Who was given data, what for, and of how many people"),
+    Entry("Events", "/events", "events", "Every event behind every figure"),
+    Entry("Incident", "/incidents", "incident", "Whom to notify of a breach at a recipient"),
+    Entry("Erasures", "/erasures", "requests", "Erasure requests, the evidence of each recipient, certificates"),
+    Entry("Looks", "/looks", "looks", "Who looked at people, when and why"),
+)

@@ -16,6 +16,14 @@ WHERE (NOT %(open_only)s OR isNull(ended_at)) AND (%(state)s = '' OR state = %(s
 ORDER BY received_at DESC, request_id DESC
 LIMIT %(limit)s
 """
+_OPEN_AT = """
+SELECT document FROM erasure_requests FINAL
+WHERE isNull(ended_at) AND isNull(joined) AND arrayExists(
+    (id, state) -> id = %(recipient)s AND state NOT IN ('completed', 'failed', 'unsupported', 'exempt'),
+    `targets.id`, `targets.state`)
+ORDER BY due_at ASC NULLS LAST, received_at, request_id
+LIMIT %(limit)s
+"""
 _BEHIND = "AND (received_at, request_id) < (fromUnixTimestamp64Milli(%(at)s, 'UTC'), %(id)s)"
 
 
@@ -34,4 +42,11 @@ def requests_page(
     if after is not None:
         values |= {"at": after[0], "id": after[1]}
     rows = execute(client, _PAGE.format(behind=_BEHIND if after is not None else ""), values)
+    return [orjson.loads(document) for (document,) in rows]
+
+
+def open_requests_at(client: Client, recipient: str, limit: int) -> list[dict[str, Any]]:
+    """Open requests that wait for this recipient, by their terms; as `requests_page` gives them. Raises
+    ClickHouseError."""
+    rows = execute(client, _OPEN_AT, {"recipient": recipient, "limit": limit})
     return [orjson.loads(document) for (document,) in rows]
