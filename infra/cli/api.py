@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from infra.cli.main import told
+from infra.cli.oidc import oidc
 from infra.cli.options import json_option, located, say, table, write_json
 from infra.settings import Settings
 from processors.api_clients import ROLES
@@ -74,6 +75,9 @@ def _serve(settings: Settings, host: str, port: int, ready_file: Path | None) ->
 
     serve(build_app(settings, connectors, f"http://{address}"), bound, ready)
     log.info("api stopped")
+
+
+api.add_command(oidc)
 
 
 @api.group()

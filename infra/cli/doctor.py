@@ -78,6 +78,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield database
     if database.ok:
         yield _check("tables", lambda: _tables(settings), "lineage migrate apply")
+    # Whoever has no identity provider needs none.
+    if settings.oidc is not None or settings.oidc_file().exists():
+        yield _check("oidc", lambda: _oidc(settings), "correct oidc.yaml (docs/permissions.md): lineage api oidc check")
 
 
 def _check(name: str, look: Callable[[], str], remedy: str) -> Finding:
@@ -182,3 +185,14 @@ def _tables(settings: Settings) -> str:
     if pending:
         raise _Wrong(f"not applied: {', '.join(migration.name for migration in pending)}")
     return f"{len(migrations())} migrations applied"
+
+
+def _oidc(settings: Settings) -> str:
+    from infra.cli.oidc import look_at
+    from infra.oidc.configuration import load_oidc
+    from infra.oidc.provider import Provider
+
+    found = load_oidc(settings.oidc_file(), settings.named_secret)
+    if found is None:
+        raise _Wrong("oidc.yaml is gone")
+    return look_at(found, Provider(found))
