@@ -16,12 +16,15 @@ import numpy.typing as npt
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from processors.erasure_certificate import load_verifying_key
+
 DIGEST_SIZE = 32
 SIGNATURE_SIZE = 64
 # What the first seal of a partition has for the seal before it.
 NOTHING_BEFORE = bytes(DIGEST_SIZE)
 # Nothing else that is signed with an Ed25519 key begins like this.
 _DOMAIN = b"lineage-seal/1\0"
+_PEM_END = b"-----END PUBLIC KEY-----"
 
 
 class RangeDigest:
@@ -56,6 +59,15 @@ class RangeDigest:
         for column in self._columns:
             whole.update(column.digest())
         return whole.digest()
+
+
+def load_trusted_keys(pem: bytes) -> list[Ed25519PublicKey]:
+    """Public keys, one PEM behind the other: after a key was changed, the old one and the new one. Raises
+    `ValueError`."""
+    pieces = [piece + _PEM_END for piece in pem.split(_PEM_END)[:-1]]
+    if not pieces:
+        raise ValueError("no public key in PEM is there")
+    return [load_verifying_key(piece) for piece in pieces]
 
 
 def sign(unsigned: bytes, key: Ed25519PrivateKey) -> bytes:

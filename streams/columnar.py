@@ -191,7 +191,7 @@ class BatchDecoder:
         self, values: Sequence[bytes | None], refused: dict[int, DecodeError]
     ) -> list[tuple[TailDecoder, Sequence[bytes], Ints]]:
         """The values of each writer schema, with their positions."""
-        headers = _headers(values)
+        headers = headers_of(values)
         if len(set(headers)) == 1 and headers[0] in self._decoders:
             return [(self._decoders[headers[0]], values, np.arange(len(values)))]  # type: ignore[list-item]
         numbers = {header: number for number, header in enumerate(dict.fromkeys(headers))}
@@ -230,7 +230,7 @@ def _slices(values: Sequence[bytes], start: int | list[int], end: list[int] | No
     return [value[start:at] for value, at in zip(values, end or [], strict=True)]
 
 
-def _headers(values: Sequence[bytes | None]) -> list[bytes]:
+def headers_of(values: Sequence[bytes | None]) -> list[bytes]:
     """What each value starts with, as long as its wire format's header is; empty where there is no value."""
     given = [value or b"" for value in values] if None in values else values
     headers = list(map(_SINGLE_OBJECT, given))  # type: ignore[arg-type]

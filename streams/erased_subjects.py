@@ -8,7 +8,7 @@ Joins no group, commits nothing, writes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 
 import numpy as np
@@ -42,6 +42,9 @@ class ErasedSubjects:
 
     def __contains__(self, subject: bytes) -> bool:
         return subject in self._states
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._states)
 
     @property
     def purged(self) -> frozenset[bytes]:

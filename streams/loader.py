@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from streams.columnar import BatchDecoder
 from streams.erased_subjects import ErasedSubjects
 from streams.group import GroupReader, Position
 from streams.kafka import Kafka
+from streams.lineage_records import decode_records
 from streams.log_ranges import read_range
 from streams.sealing import SEAL_SECONDS, Sealing
 from streams.serdes import Registry, SchemaBook, Serializer
@@ -44,10 +45,8 @@ from streams.topics import LINEAGE, REVISION_REQUESTS
 log = logging.getLogger(__name__)
 
 GROUP = "loader"
-TAKES = frozenset({"CollectionRecorded", "DisclosureRecorded", "ConsentRecorded", "ErasureRecorded"})
 # Past this age of its intent a loader may have been replaced: it must not insert any more (session.timeout.ms is 45 s).
 INTENT_SECONDS = 35.0
-SUBJECT_SIZE = 16
 REQUEST_SECONDS = 30.0
 
 
@@ -212,25 +211,12 @@ class Loader:
         partitions: npt.NDArray[np.int64],
         offsets: npt.NDArray[np.int64],
     ) -> CodedRows:
-        batches, refused = self._decoder.decode(values, TAKES)
+        parts, refused = decode_records(self._decoder, keys, values, partitions, offsets)
         if refused:
             # Only the tagger writes to this topic. What cannot be read there is no poison but damage.
             i, error = next(iter(refused.items()))
             where = f"{LINEAGE}/{partitions[i]}/{offsets[i]}"
             raise LostRowsError(f"{where} and {len(refused) - 1} more records cannot be read: {error}")
-        joined = b"".join(keys)
-        if len(joined) != SUBJECT_SIZE * len(keys):
-            raise LostRowsError(f"{LINEAGE}: a key is no subject")
-        subjects = np.frombuffer(joined, np.uint8).reshape(-1, SUBJECT_SIZE)
-        parts = []
-        for decoder, batch in batches:
-            columns: dict[str, npt.NDArray[Any]] = {
-                **batch.columns,
-                "subject": subjects[batch.index],
-                "kafka_partition": partitions[batch.index],
-                "kafka_offset": offsets[batch.index],
-            }
-            parts.append((batch.name, CodedRows(columns, batch.tail, decoder.tails)))
         rows = self._table.rows(parts)
         # Tails hold the time of judging: they come again within a batch, hardly in the next.
         self._decoder.forget()

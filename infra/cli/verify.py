@@ -1,52 +1,114 @@
-"""`lineage verify`: every verdict in ClickHouse recomputed from the log, by a judge of its own."""
+"""`lineage verify`: the log against its seals, ClickHouse against the log, and every verdict judged anew."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from audit.independent_judge import Reference
 from audit.verify import Verification
 from audit.verify import verify as verify_all
 from infra.cli.audit import clickhouse
 from infra.cli.options import ProgressLine, json_option, located, say, table, write_json
-from infra.settings import Settings
+from infra.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from audit.row_check import RowCheck
+    from audit.seal_check import Head, LogCheck
+
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
 @click.command()
+@click.option("--tampering", is_flag=True, help="Seals and rows only; judge nothing anew.")
+@click.option("--seals-key", type=_FILE, help="Public key(s) in PEM to trust, instead of the data directory's.")
+@click.option("--since-heads", type=_FILE, help="What --head printed earlier: today's chains must contain it.")
+@click.option("--head", is_flag=True, help="Check the seals alone and print where each chain ends, as JSON.")
 @click.option(
     "--limit", default=20, show_default=True, type=click.IntRange(0), help="Differences to show (not --json)."
 )
 @json_option
 @located
-def verify(limit: int, as_json: bool, settings: Settings) -> None:
-    """Recompute every verdict from the log and compare it with what ClickHouse holds.
+def verify(
+    tampering: bool,
+    seals_key: Path | None,
+    since_heads: Path | None,
+    head: bool,
+    limit: int,
+    as_json: bool,
+    settings: Settings,
+) -> None:
+    """Check that nothing was tampered with, and that every verdict is right.
 
-    Reads the log, the policies and the recipients from their beginning and judges each event with all facts known, by
-    code that shares nothing with the tagger's. Names each event whose verdict, clauses or legal basis differ, and those
-    that only one side has. Exit code 1 on any. Run `lineage wait` first: what is still on its way differs, too.
+    The log is compared with the signed chain of its seals; every row of ClickHouse with the log, in all columns; and
+    every verdict with the one that a judge of its own gives, who knows all facts. Names each record, row and event that
+    differs. Exit code 1 on any. Run `lineage wait` first: verdicts that are still on their way differ, too.
 
-    Example: lineage wait && lineage verify --json
+    \b
+    Examples:
+      lineage wait && lineage verify
+      lineage verify --tampering --json
+      lineage verify --head > heads.json       keep it where nobody here can change it
+      lineage verify --since-heads heads.json --seals-key seal-public.pem
     """
     started = time.monotonic()
-    found = verify_everything(settings)
+    trusted, earlier = _trusted(settings, seals_key), _heads(since_heads)
+    if head:
+        _tell_heads(settings, trusted, earlier)
+        return
+    log, rows = look_for_tampering(settings, trusted, earlier)
+    found = None if tampering else verify_everything(settings)
     seconds = time.monotonic() - started
     if as_json:
-        write_json(answer(found) | {"seconds": round(seconds, 3)})
+        told = {} if found is None else answer(found)
+        write_json(told | {"log": log_answer(log), "rows": rows_answer(rows), "seconds": round(seconds, 3)})
     else:
-        for line in lines(found, limit):
+        for line in [*log_lines(log, limit), *rows_lines(rows, limit), *([] if found is None else lines(found, limit))]:
             click.echo(line)
-        say(f"{seconds:.1f} s, {found.checked / max(seconds, 1e-9):,.0f} events a second")
-    if found.differences:
+        say(f"{seconds:.1f} s, {log.records / max(seconds, 1e-9):,.0f} records a second")
+    if log.differences or rows.different or (found is not None and found.differences):
         sys.exit(1)
 
 
+def look_for_tampering(
+    settings: Settings, trusted: list[Ed25519PublicKey], earlier: Mapping[int, Head] | None = None
+) -> tuple[LogCheck, RowCheck]:
+    """The log against its seals, and the table against the log; progress on standard error."""
+    from audit.row_check import check_rows
+    from audit.seal_check import check_log
+    from sinks.clickhouse.stored_rows import StoredRows
+    from streams.sealed_log import SealedLog
+
+    line = ProgressLine()
+    sealed = SealedLog(settings.kafka(), settings.registry())
+    try:
+        log = check_log(sealed, trusted, earlier, _shown(line, "records compared with their seals"))
+        with clickhouse(settings) as client:
+            rows = check_rows(
+                sealed,
+                StoredRows(client),
+                log.markers,
+                log.sealed_to,
+                _shown(line, "records compared with their rows"),
+            )
+    finally:
+        line.clear()
+    return log, rows
+
+
+def _shown(line: ProgressLine, what: str) -> Callable[[int], None]:
+    return lambda n: line.show(f"{n:,} {what}")
+
+
 def verify_everything(settings: Settings) -> Verification:
-    """Verifies the log and the table that the settings name; progress on standard error."""
+    """Verifies the verdicts of the log and the table that the settings name; progress on standard error."""
     from sinks.clickhouse.verdicts import StoredVerdicts
     from streams.log_reader import LogReader
     from streams.publishing import published_policies, published_recipients
@@ -63,8 +125,48 @@ def verify_everything(settings: Settings) -> Verification:
             log.close()
 
 
+def _trusted(settings: Settings, file: Path | None) -> list[Ed25519PublicKey]:
+    from processors.seals import load_trusted_keys
+
+    pem = settings.seal_public_keys() if file is None else file.read_bytes()
+    try:
+        return load_trusted_keys(pem)
+    except ValueError as error:
+        raise SettingsError(f"{file or 'seal-public.pem'}: {error}") from None
+
+
+def _heads(file: Path | None) -> dict[int, Head] | None:
+    from audit.seal_check import Head
+
+    if file is None:
+        return None
+    try:
+        return {
+            int(partition): Head(int(head["number"]), int(head["end"]), str(head["hash"]))
+            for partition, head in orjson.loads(file.read_bytes())["heads"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise click.UsageError(f"{file} is not what `lineage verify --head` prints") from None
+
+
+def _tell_heads(settings: Settings, trusted: list[Ed25519PublicKey], earlier: Mapping[int, Head] | None) -> None:
+    from audit.seal_check import check_chains
+    from streams.sealed_log import SealedLog
+
+    found = check_chains(SealedLog(settings.kafka(), settings.registry()), trusted, earlier)
+    if found.differences:
+        for line in log_lines(found, len(found.differences)):
+            say(line)
+        sys.exit(1)
+    write_json({"heads": _heads_answer(found)})
+
+
+def _heads_answer(found: LogCheck) -> dict[str, Any]:
+    return {str(partition): head._asdict() for partition, head in sorted(found.heads.items())}
+
+
 def answer(found: Verification) -> dict[str, Any]:
-    """The answer of `lineage verify` (docs/verify.md)."""
+    """What `lineage verify` answers about verdicts (docs/verify.md)."""
     return {
         "checked": found.checked,
         "different": len(found.differences),
@@ -72,12 +174,85 @@ def answer(found: Verification) -> dict[str, Any]:
     }
 
 
+def log_answer(found: LogCheck) -> dict[str, Any]:
+    """What it answers about the log and its seals."""
+    return {
+        "records": found.records,
+        "sealed": found.sealed,
+        "seals": found.seals,
+        "heads": _heads_answer(found),
+        "different": len(found.differences),
+        "differences": [difference._asdict() for difference in found.differences],
+    }
+
+
+def rows_answer(found: RowCheck) -> dict[str, Any]:
+    """What it answers about the rows of ClickHouse."""
+    return {
+        "checked": found.checked,
+        "erased": found.erased,
+        "waiting": found.waiting,
+        "uncertified": found.uncertified,
+        "different": found.different.total(),
+        "by_kind": dict(found.different),
+        "differences": [
+            {
+                "kind": one.kind,
+                "event_id": None if one.event_id is None else str(one.event_id),
+                "partition": one.partition,
+                "offset": one.offset,
+                "columns": {
+                    name: {"stored": _plain(stored), "log": _plain(told)}
+                    for name, (stored, told) in one.columns.items()
+                },
+            }
+            for one in found.differences
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | str | list) else str(value)
+
+
+def log_lines(found: LogCheck, limit: int) -> Iterable[str]:
+    """Lines for people."""
+    unsealed = f", {found.records - found.sealed:,} not sealed" if found.records > found.sealed else ""
+    said = "no differences" if not found.differences else f"{len(found.differences):,} differences"
+    yield f"log:      {found.sealed:,} records under {found.seals:,} seals{unsealed}; {said}"
+    if found.differences[:limit]:
+        rows = [
+            [str(d.partition), f"{d.start}-{d.end - 1}", "-" if d.seal is None else str(d.seal), d.reason, d.text]
+            for d in found.differences[:limit]
+        ]
+        yield from table(rows, ["partition", "offsets", "seal", "what differs", ""])
+
+
+def rows_lines(found: RowCheck, limit: int) -> Iterable[str]:
+    """Lines for people."""
+    more = [f"{found.erased:,} of erased people"] if found.erased else []
+    more += [f"{found.waiting:,} not loaded yet"] if found.waiting else []
+    more += [f"{found.uncertified:,} people said to be erased, without evidence"] if found.uncertified else []
+    kinds = [f"{n:,} {kind}" for kind, n in found.different.items()]
+    yield "; ".join([f"rows:     {found.checked:,} compared with the log", *more, ", ".join(kinds) or "no differences"])
+    if found.differences[:limit]:
+        rows = [
+            [str(one.event_id or "-"), f"{one.partition}/{one.offset}", one.kind, _changes(one.columns)]
+            for one in found.differences[:limit]
+        ]
+        yield from table(rows, ["event", "place in the log", "what", "in the table, and in the log"])
+
+
+def _changes(columns: Mapping[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"{name}: {_plain(stored)} ≠ {_plain(told)}" for name, (stored, told) in columns.items()) or "-"
+
+
 def lines(found: Verification, limit: int) -> Iterable[str]:
     """Lines for people."""
     if not found.differences:
-        yield f"{found.checked:,} events checked, no differences"
+        yield f"verdicts: {found.checked:,} events checked, no differences"
         return
-    yield f"{found.checked:,} events checked, {len(found.differences):,} differ"
+    yield f"verdicts: {found.checked:,} events checked, {len(found.differences):,} differ"
     rows = [
         [str(one.event_id), one.reason, _words(one.stored), _words(one.recomputed)] for one in found.differences[:limit]
     ]

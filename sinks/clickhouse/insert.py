@@ -7,6 +7,8 @@ insert being one block with one token.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -86,15 +88,22 @@ def insert(
         client.connection.send_query(sql)
         client.connection.send_external_tables(None)
         sample = client.receive_sample_block()
-        _send_block(client, rows, sample.columns_with_types, encoder)
+        send_block(client, rows, sample.columns_with_types, encoder=encoder)
         client.receive_profile_events()
         client.connection.send_data(RowOrientedBlock())
         client.receive_profile_events()
         client.receive_end_of_insert_query()
 
 
-def _send_block(client: Client, rows: CodedRows, columns: list[tuple[str, str]], encoder: ShapeEncoder | None) -> None:
-    """A data packet, as clickhouse_driver.connection.Connection.send_data writes one."""
+def send_block(
+    client: Client,
+    rows: CodedRows,
+    columns: Sequence[tuple[str, str]],
+    table: str = "",
+    encoder: ShapeEncoder | None = None,
+) -> None:
+    """A data packet, as clickhouse_driver.connection.Connection.send_data writes one. `table`: one of the query's own,
+    else what the query inserts."""
     connection = client.connection
     revision = connection.server_info.used_revision
     parts = native_block(
@@ -104,7 +113,7 @@ def _send_block(client: Client, rows: CodedRows, columns: list[tuple[str, str]],
         encoder=encoder,
     )
     write_varint(ClientPacketTypes.DATA, connection.fout)
-    write_binary_str("", connection.fout)
+    write_binary_str(table, connection.fout)
     out = connection.block_out  # compresses, when the connection does
     BlockInfo().write(out.fout)
     for part in parts:
