@@ -22,6 +22,8 @@ from sinks.clickhouse.queries import events_of_subject, subject_of_event
 
 Record = Mapping[str, Any]
 
+# So wide is the column of labels in a text.
+_LABEL = 10
 _REVISION = ("revision", "verdict", "clauses", "legal_basis", "findings", "policy_version", "judged_at")
 
 
@@ -185,8 +187,19 @@ def _lines(told: Iterable[tuple[str, str]]) -> Iterable[str]:
     """A label once for all of its paragraphs."""
     before = ""
     for label, text in told:
-        yield f"{'' if label == before else label:<10} {text}"
+        yield f"{'' if label == before else label:<{_LABEL}} {text}"
         before = label
+
+
+def paragraphs_of(text: str) -> list[tuple[str, list[str]]]:
+    """The `text` of an explanation taken apart again: each label with its paragraphs."""
+    found: list[tuple[str, list[str]]] = []
+    for line in text.split("\n"):
+        label, told = line[:_LABEL].strip(), line[_LABEL:].strip()
+        if label or not found:
+            found.append((label, []))
+        found[-1][1].append(told)
+    return found
 
 
 def _differences(answer: Record, recomputed: Record, agrees: bool, revisions: int) -> Iterable[str]:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import jinja2
 from starlette.responses import HTMLResponse
 
+from audit.exports.background import iso
 from audit.pages.guard import STATIC
 
 _VERSION_DIGITS = 12
@@ -52,8 +53,9 @@ class Templates:
             "moment": moment,
             "day": day,
             "plain": plain,
+            "instant": iso,
         }
-        self._environment.globals |= {"static": self._static, "query": query, **known}
+        self._environment.globals |= {"static": self._static, "query": query, "zip": zip, **known}
 
     def page(self, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         return HTMLResponse(self._environment.get_template(template).render(context), status)

@@ -8,10 +8,12 @@ from typing import NamedTuple
 from fastapi import APIRouter
 
 from audit.pages.counted import counted_router
+from audit.pages.event import event_router
 from audit.pages.home import home_router
+from audit.pages.person import person_router
 from audit.pages.visits import Desk
 
-ROUTERS: Sequence[Callable[[Desk], APIRouter]] = (home_router, counted_router)
+ROUTERS: Sequence[Callable[[Desk], APIRouter]] = (home_router, person_router, event_router, counted_router)
 
 
 class Entry(NamedTuple):
