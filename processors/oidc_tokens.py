@@ -197,7 +197,7 @@ def _moment(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 1e11:
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e11 or math.isnan(value):
         raise Unauthorized(f"the claim {name} of this token is no time")
     return float(value)
 
