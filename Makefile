@@ -21,7 +21,7 @@ demo: install ## Run the whole pipeline on this machine: simulate, tag, load, as
 	$(BIN)/lineage demo $(DEMO_ARGS)
 
 test: install ## Run all tests, on real Apache Kafka and the real ClickHouse engine
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install ## Check format, lint and types
 	$(BIN)/ruff format --check .
