@@ -4,8 +4,8 @@
 
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
-  const WIDTH = { collected: 150, purpose: 150, recipient: 190 };
-  const LINE = 17;
+  const WIDTH = { collected: 160, purpose: 160, recipient: 200 };
+  const LINE = 17, GAP = 14, MARGIN = 16, HEADING = 22, TIP = 9;
   const number = new Intl.NumberFormat("en");
 
   function element(name, attributes = {}, ...children) {
@@ -43,68 +43,109 @@
     return [about, erasureText(node)].filter(Boolean);
   }
 
-  function placed(graph, isNarrow) {
-    const g = new dagre.graphlib.Graph({ multigraph: true });
-    g.setGraph({ rankdir: isNarrow ? "TB" : "LR", ranksep: isNarrow ? 46 : 96, nodesep: 14, edgesep: 10, marginx: 14, marginy: 14 });
+  // Which column a node stands in, and which above which, is dagre's; where exactly is ours: columns as wide as the page
+  // lets them be, each in the middle of the height.
+  function columnsOf(graph) {
+    const g = new dagre.graphlib.Graph();
+    g.setGraph({ rankdir: "LR", ranksep: 60, nodesep: 12 });
     g.setDefaultEdgeLabel(() => ({}));
     g.setNode("root", { width: 1, height: 1 });
     const given = new Set(graph.edges.map((edge) => edge.target));
     for (const node of graph.nodes) {
-      const lines = linesOf(node).length;
-      g.setNode(node.id, { width: WIDTH[node.kind], height: 40 + LINE * lines, node });
+      g.setNode(node.id, { width: WIDTH[node.kind], height: heightOf(node) });
       // What was collected stands first, purposes behind it, recipients behind those.
-      if (node.kind === "recipient" && given.has(node.id)) continue;
-      g.setEdge("root", node.id, { weight: 0, minlen: { collected: 1, purpose: 2, recipient: 3 }[node.kind] });
+      if (node.kind !== "recipient" || !given.has(node.id))
+        g.setEdge("root", node.id, { weight: 0, minlen: { collected: 1, purpose: 2, recipient: 3 }[node.kind] });
     }
-    for (const edge of graph.edges) {
-      if (edge.source === edge.target) continue;
-      g.setEdge(edge.source, edge.target, { weight: 1 + Math.log2(edge.events), edge, width: 46, height: 16, labelpos: "c" });
-    }
+    for (const edge of graph.edges)
+      if (edge.source !== edge.target) g.setEdge(edge.source, edge.target, { weight: 1 + Math.log2(edge.events) });
     dagre.layout(g);
-    return g;
+    const columns = new Map();
+    for (const node of graph.nodes) {
+      const { x, y } = g.node(node.id);
+      const rank = Math.round(x);
+      if (!columns.has(rank)) columns.set(rank, []);
+      columns.get(rank).push({ node, y, width: WIDTH[node.kind], height: heightOf(node), outs: [], ins: [] });
+    }
+    return [...columns].sort(([a], [b]) => a - b).map(([, column]) => column.sort((a, b) => a.y - b.y));
   }
 
-  const curve = (points) => {
-    // Through the points that dagre gives, bent smoothly.
-    let path = `M${points[0].x} ${points[0].y}`;
-    for (let n = 1; n < points.length - 1; n++) {
-      const [a, b] = [points[n], points[n + 1]];
-      const end = n === points.length - 2 ? b : { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
-      path += `Q${a.x} ${a.y} ${end.x} ${end.y}`;
-    }
-    return points.length === 2 ? `${path}L${points[1].x} ${points[1].y}` : path;
-  };
+  const heightOf = (node) => 42 + LINE * linesOf(node).length;
 
-  function edgeOf(placedEdge, names, most) {
-    const { edge, points } = placedEdge;
+  function placed(graph, room) {
+    const columns = columnsOf(graph);
+    const heights = columns.map((column) => column.reduce((sum, one) => sum + one.height + GAP, -GAP));
+    const tallest = Math.max(...heights);
+    const widths = columns.map((column) => Math.max(...column.map((one) => one.width)));
+    const spare = room - 2 * MARGIN - widths.reduce((sum, width) => sum + width, 0);
+    const between = Math.max(84, Math.min(190, spare / Math.max(1, columns.length - 1)));
+    const boxes = new Map();
+    let x = MARGIN;
+    columns.forEach((column, n) => {
+      // Few nodes beside many stand apart, so that what leads to them does not bunch up.
+      const apart = column.length > 1 ? Math.min(28, (tallest - heights[n]) / (column.length - 1)) : 0;
+      let y = HEADING + MARGIN + (tallest - heights[n] - apart * (column.length - 1)) / 2;
+      for (const one of column) {
+        Object.assign(one, { x, y, column: n });
+        boxes.set(one.node.id, one);
+        y += one.height + GAP + apart;
+      }
+      x += widths[n] + between;
+    });
+    const edges = graph.edges.map((edge) => ({ edge, from: boxes.get(edge.source), to: boxes.get(edge.target) }));
+    for (const one of edges) one.from.outs.push(one), one.to.ins.push(one);
+    const spread = (box, ends, other, key) => ends
+      .sort((a, b) => a[other].column - b[other].column || a[other].y - b[other].y)
+      .forEach((one, n) => (one[key] = box.y + (box.height * (n + 1)) / (ends.length + 1)));
+    for (const box of boxes.values()) spread(box, box.outs, "to", "y1"), spread(box, box.ins, "from", "y2");
+    return { columns, boxes: [...boxes.values()], edges, width: x - between + MARGIN, height: tallest + HEADING + 2 * MARGIN };
+  }
+
+  // An edge as a curve that leaves and arrives level.
+  function curveOf({ from, to, y1, y2 }) {
+    const [x1, x2] = [from.x + from.width, to.x - TIP];
+    const bend = to.column > from.column ? (x2 - x1) / 2 : 70;
+    const at = (t) => {
+      const u = 1 - t;
+      const mix = (a, b, c, d) => u * u * u * a + 3 * u * u * t * b + 3 * u * t * t * c + t * t * t * d;
+      return { x: mix(x1, x1 + bend, x2 - bend, x2), y: mix(y1, y1, y2, y2) };
+    };
+    return { d: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`, at, end: { x: to.x, y: y2 } };
+  }
+
+  const overlaps = (a, b) => Math.abs(a.x - b.x) < (a.wide + b.wide) / 2 + 2 && Math.abs(a.y - b.y) < 20;
+
+  function edgeOf(one, names, most, badges, isCrowded) {
+    const { edge } = one;
+    const { d, at, end } = curveOf(one);
     const kind = edge.violations ? "bad" : edge.gaps ? "unsure" : "";
-    const width = 1.5 + 8 * Math.sqrt(edge.events / most);
-    const d = curve(points);
+    const width = 1.5 + 9 * Math.sqrt(edge.events / most);
     const label = `${names.get(edge.source)} to ${names.get(edge.target)}: ${told(edge)}`;
     const link = element("a", { href: edge.href, class: `edge ${kind}`, "aria-label": label });
     link.append(element("title", {}, label));
     link.append(element("path", { d, class: "reach" }));
     link.append(element("path", { d, class: "flow all", "stroke-width": width }));
     if (kind) link.append(element("path", { d, class: `flow ${kind}`, "stroke-width": Math.max(2, width * 0.6) }));
-    // Where it ends: an arrow, drawn apart so that wide edges have no huge ones.
-    const [before, end] = points.slice(-2);
-    const angle = (Math.atan2(end.y - before.y, end.x - before.x) * 180) / Math.PI;
-    link.append(element("path", { d: "M-8 -5L0 0L-8 5Z", class: `tip ${kind}`, transform: `translate(${end.x} ${end.y}) rotate(${angle})` }));
-    const middle = { x: placedEdge.x ?? points[0].x, y: placedEdge.y ?? points[0].y };
-    const text = edge.violations ? `✕ ${number.format(edge.violations)}` : edge.gaps ? `? ${number.format(edge.gaps)}` : number.format(edge.events);
-    const wide = 10 + 7 * text.length;
-    link.append(element("rect", { x: middle.x - wide / 2, y: middle.y - 9, width: wide, height: 18, rx: kind === "bad" ? 2 : 9, class: `badge ${kind}` }));
-    link.append(element("text", { x: middle.x, y: middle.y + 4, class: `count ${kind}`, "text-anchor": "middle" }, text));
+    link.append(element("path", { d: `M${end.x - TIP} ${end.y - 5}L${end.x} ${end.y}L${end.x - TIP} ${end.y + 5}Z`, class: `tip ${kind}` }));
+    // Of many lawful ones the numbers would hide the rest; they are in the title and in the table.
+    if (kind || !isCrowded) {
+      const text = edge.violations ? `✕ ${number.format(edge.violations)}` : edge.gaps ? `? ${number.format(edge.gaps)}` : number.format(edge.events);
+      const wide = 10 + 7.5 * text.length;
+      const places = [0.5, 0.4, 0.6, 0.3, 0.7, 0.22, 0.78].map((t) => ({ ...at(t), wide }));
+      const { x, y } = places.find((place) => !badges.some((other) => overlaps(place, other))) ?? places[0];
+      badges.push({ x, y, wide });
+      link.append(element("rect", { x: x - wide / 2, y: y - 9, width: wide, height: 18, rx: kind === "bad" ? 2 : 9, class: `badge ${kind}` }));
+      link.append(element("text", { x, y: y + 4, class: `count ${kind}`, "text-anchor": "middle" }, text));
+    }
     return link;
   }
 
-  function nodeOf({ node, x, y, width, height }) {
+  function nodeOf({ node, x: left, y: top, width, height }) {
     const kind = node.violations ? "bad" : node.gaps ? "unsure" : "";
     const erasure = erasureText(node);
     const label = [plain(node.kind), node.name, node.kind === "recipient" ? node.about : "", told(node), erasure.slice(2)].filter(Boolean).join(", ");
     const link = element("a", { href: node.href, class: `node ${node.kind} ${kind}`, "aria-label": label });
     link.append(element("title", {}, label));
-    const [left, top] = [x - width / 2, y - height / 2];
     link.append(element("rect", { x: left, y: top, width, height, rx: node.kind === "purpose" ? 20 : node.kind === "collected" ? 2 : 7, class: "box" }));
     const bad = node.violations ? `✕ ${number.format(node.violations)}` : node.gaps ? `? ${number.format(node.gaps)}` : "";
     const inset = node.kind === "purpose" ? 16 : 11;
@@ -120,27 +161,32 @@
     return link;
   }
 
+  const HEADINGS = { collected: "Collected", purpose: "For the purpose", recipient: "Received by" };
+
+  function headingsOf(columns) {
+    let recipients = 0;
+    return columns.map(([first]) => {
+      const text = first.node.kind === "recipient" && recipients++ ? "Passed on to" : HEADINGS[first.node.kind];
+      return element("text", { x: first.x, y: MARGIN + 10, class: "heading" }, text);
+    });
+  }
+
   function draw(place) {
     const graph = JSON.parse(place.querySelector("script").textContent);
     const drawing = place.querySelector(".drawing");
     drawing.hidden = false;
-    const isNarrow = drawing.clientWidth < 640;
-    const g = placed(graph, isNarrow);
-    // The helper at the root takes a rank of its own.
-    const nodes = graph.nodes.map((node) => g.node(node.id));
-    const edges = g.edges().map((key) => g.edge(key)).filter((one) => one.edge);
-    const xs = [...nodes.flatMap((n) => [n.x - n.width / 2, n.x + n.width / 2]), ...edges.flatMap((e) => e.points.map((p) => p.x))];
-    const ys = [...nodes.flatMap((n) => [n.y - n.height / 2, n.y + n.height / 2]), ...edges.flatMap((e) => e.points.map((p) => p.y))];
-    const [left, top] = [Math.min(...xs) - 12, Math.min(...ys) - 12];
-    const [width, height] = [Math.max(...xs) + 12 - left, Math.max(...ys) + 12 - top];
-    const svg = element("svg", { viewBox: `${left} ${top} ${width} ${height}`, width, height, role: "group", "aria-label": "Graph of the lineage" });
+    const { columns, boxes, edges, width, height } = placed(graph, drawing.clientWidth - 4);
+    const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Graph of the lineage" });
     const names = new Map(graph.nodes.map((node) => [node.id, node.name]));
     const most = Math.max(1, ...graph.edges.map((edge) => edge.events));
-    const flows = element("g", {}), boxes = element("g", {});
-    // In the order of reading: a node, then what leads out of it.
-    for (const edge of edges.sort((a, b) => a.points[0].x - b.points[0].x || a.points[0].y - b.points[0].y)) flows.append(edgeOf(edge, names, most));
-    for (const node of nodes.sort((a, b) => a.x - b.x || a.y - b.y)) boxes.append(nodeOf(node));
-    svg.append(flows, boxes);
+    const isCrowded = edges.length > 24;
+    const flows = element("g"), nodes = element("g"), badges = [];
+    // What stands out is drawn last, above the others, and has the first choice of a place for its number.
+    const weight = ({ edge }) => (edge.violations ? 2 : edge.gaps ? 1 : 0);
+    const made = new Map([...edges].sort((a, b) => weight(b) - weight(a)).map((one) => [one, edgeOf(one, names, most, badges, isCrowded)]));
+    edges.sort((a, b) => weight(a) - weight(b) || a.from.column - b.from.column || a.y1 - b.y1).forEach((one) => flows.append(made.get(one)));
+    boxes.forEach((box) => nodes.append(nodeOf(box)));
+    svg.append(...headingsOf(columns), flows, nodes);
     drawing.replaceChildren(svg);
     place.querySelector(".no-script").hidden = true;
 
@@ -149,9 +195,9 @@
       const touches = one.edge.source === id || one.edge.target === id;
       flows.children[n].classList.toggle("far", on && !touches);
     });
-    nodes.forEach((one, n) => {
+    boxes.forEach((one, n) => {
       for (const [event, on] of [["pointerenter", true], ["pointerleave", false], ["focus", true], ["blur", false]])
-        boxes.children[n].addEventListener(event, () => mark(one.node.id, on));
+        nodes.children[n].addEventListener(event, () => mark(one.node.id, on));
     });
   }
 

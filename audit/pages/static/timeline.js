@@ -28,17 +28,17 @@
       },
     });
     const svg = Plot.plot({
-      width, marginLeft: left, marginTop: 28, marginRight: 12, marginBottom: 28,
-      height: 60 + 26 * lanes.length,
+      width, marginLeft: left, marginTop: 36, marginRight: 14, marginBottom: 36,
+      height: 76 + 26 * lanes.length,
       style: { background: "transparent", color: "inherit", fontSize: "12px", fontFamily: "inherit" },
       x: { type: "utc", domain: [first, last], axis: null },
-      y: { domain: lanes, axis: null, padding: 0.25 },
+      y: { domain: lanes, axis: null, label: null, padding: 0.25 },
       r: { range: [4, data.unit === "moment" ? 4 : 11] },
       marks: [
         Plot.gridX({ strokeOpacity: 0.12 }),
         Plot.axisX({ anchor: "top", ticks: Math.max(3, Math.floor((width - left) / 100)) }),
         Plot.axisX({ anchor: "bottom", ticks: Math.max(3, Math.floor((width - left) / 100)) }),
-        Plot.axisY({ tickSize: 0, lineWidth: (left - 12) / 12 , textOverflow: "ellipsis" }),
+        Plot.axisY({ tickSize: 0, label: null, lineWidth: (left - 20) / 14, textOverflow: "ellipsis" }),
         Plot.ruleY(lanes, { strokeOpacity: 0.12 }),
         Plot.barX(data.consents, {
           x1: (c) => when(c.since), x2: (c) => (c.until ? when(c.until) : last), y: (c) => `◆ ${c.lane}`, href: "href", insetTop: 3, insetBottom: 3,
