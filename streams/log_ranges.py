@@ -28,7 +28,8 @@ def read_range(
         answered, position = time.monotonic(), start
         while position < end:
             batch = []
-            for message in consumer.consume(most, 0.05):
+            # Asked for more than there is, it would wait for it.
+            for message in consumer.consume(min(most, end - position), 0.05):
                 error = message.error()
                 if error is None:
                     if message.offset() < end:

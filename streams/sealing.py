@@ -56,6 +56,7 @@ class Sealing:
     ) -> None:
         self._kafka = kafka
         self._encoder = SealEncoder(key, registry)
+        self._key = key.public_key()
         self._reader = SealReader(kafka, registry)
         self._instance = instance
         self._seconds = seconds
@@ -72,7 +73,7 @@ class Sealing:
         """The partitions that are this loader's from now on, and up to where each is loaded."""
         self._open = {}
         for partition, end in committed.items():
-            last = self._reader.last(partition)
+            last = self._reader.last(partition, self._key)
             if last is None:
                 # The log of a system that had no seals before begins to be sealed where it is loaded from now on.
                 self._open[partition] = _Open(0, NOTHING_BEFORE, end, end)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import IsolationLevel
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from processors.erasure_certificate import thumbprint
-from processors.seals import SIGNATURE_SIZE, seal_hash, sign
+from processors.seals import SIGNATURE_SIZE, is_signed, seal_hash, sign
 from streams.contracts import contract
 from streams.kafka import Kafka
 from streams.lag import end_offsets
@@ -77,15 +77,17 @@ class SealReader:
         """Every seal; for what is none, the error."""
         yield from self._read(partition, 0, self._end(partition))
 
-    def last(self, partition: int) -> Seal | None:
-        """The last one; None: there is none yet."""
+    def last(self, partition: int, key: Ed25519PublicKey) -> Seal | None:
+        """Where the chain of a partition ends: the last seal signed with `key`; where the key is new and has signed
+        none, the last of any key; None: there is none yet. What others put between is for verification to name."""
         end = self._end(partition)
         back = _LOOK_BACK
         while end:
-            # What is no seal is named by verification, and does not keep the chain from going on.
             found = [one for one in self._read(partition, max(0, end - back), end) if isinstance(one, Seal)]
-            if found:
-                return found[-1]
+            # By number: an old one may have been told again.
+            own = [seal for seal in found if is_signed(seal.body, key)]
+            if own or (found and back >= end):
+                return max(own or found, key=lambda seal: seal.number)
             if back >= end:
                 break
             back *= 8
