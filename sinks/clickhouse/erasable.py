@@ -31,11 +31,19 @@ class Exempt:
     columns: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A view: it holds no rows, and shows those of tables that are registered here. columns: all of them."""
+
+    tables: frozenset[str]
+    columns: frozenset[str]
+
+
 def _columns(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
-PLACES: Mapping[str, Erased | Exempt] = {
+PLACES: Mapping[str, Erased | Exempt | Shown] = {
     "lineage": Erased(
         key="subject",
         how="a mutation deletes the rows of a batch of subjects, and builds the projection by_day again without them",
@@ -90,8 +98,69 @@ PLACES: Mapping[str, Erased | Exempt] = {
         columns=_columns("look_id at client role operation people subject_matter"),
     ),
     "schema_migrations": Exempt(reason="names of files", columns=_columns("name sha256 applied_at")),
+    "disclosures": Shown(
+        tables=_columns("lineage"),
+        columns=_columns(
+            """event_id subject occurred_at activity discloser recipient recipient_kind purpose data_categories region
+            collected_at verdict clauses findings legal_basis policy_version sensitive source revision judged_at"""
+        ),
+    ),
+    "collections": Shown(
+        tables=_columns("lineage"),
+        columns=_columns(
+            """event_id subject occurred_at event_type fields data_categories purpose region storage_country verdict
+            clauses findings legal_basis policy_version sensitive source revision judged_at"""
+        ),
+    ),
+    "violations": Shown(
+        tables=_columns("lineage"),
+        columns=_columns(
+            """event_id subject occurred_at activity discloser recipient clause reasons purpose data_categories
+            policy_version revision judged_at"""
+        ),
+    ),
+    "consents": Shown(
+        tables=_columns("lineage"),
+        columns=_columns(
+            """event_id subject occurred_at action policy_version age_band guardian_granted activity purpose recipient
+            data_categories source recorded_at"""
+        ),
+    ),
+    "consent_intervals": Shown(
+        tables=_columns("lineage"),
+        columns=_columns(
+            """subject kind since until given policy_version age_band activity purpose recipient data_categories
+            event_id"""
+        ),
+    ),
+    "recipient_reach": Shown(
+        tables=_columns("lineage"),
+        columns=_columns("recipient people people_direct people_onward disclosures first_at last_at"),
+    ),
+    "daily_counts": Shown(
+        tables=_columns("lineage"),
+        columns=_columns("day activity recipient purpose verdict clauses events"),
+    ),
+    "erasures": Shown(
+        tables=_columns("erasure_requests"),
+        columns=_columns(
+            """request_id state origin regulation received_at verified_at due_at erased_at ended_at hold ground joined
+            alarms"""
+        ),
+    ),
+    "erasure_targets": Shown(
+        tables=_columns("erasure_requests"),
+        columns=_columns(
+            """request_id target own_store hop state grade protocol attempts received_at verified_at due_at ended_at
+            detail ground"""
+        ),
+    ),
+    "looks_taken": Shown(
+        tables=_columns("looked_at looks"),
+        columns=_columns("look_id at client role operation people subject reason subject_matter"),
+    ),
 }
-"""Table → what becomes of it."""
+"""Table or view → what becomes of it."""
 
 
 def purged_places() -> dict[str, str]:

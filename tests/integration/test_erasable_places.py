@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,7 +12,7 @@ from clickhouse_driver import Client
 
 from sinks.clickhouse import migrate
 from sinks.clickhouse.client import connect, execute, quoted
-from sinks.clickhouse.erasable import PLACES, Erased, Exempt, purged_places
+from sinks.clickhouse.erasable import PLACES, Erased, Exempt, Shown, purged_places
 from sinks.clickhouse.erasures import insert_erasure_states
 from sinks.clickhouse.looks import Look, insert_looks
 from sinks.clickhouse.purge import purge, purge_stale
@@ -74,7 +75,19 @@ def test_what_the_register_says_is_so() -> None:
             case Exempt():
                 assert place.reason, name
                 assert not {"subject", "alias"} & place.columns, name
+            case Shown():
+                assert place.tables <= PLACES.keys(), name
+                assert "alias" not in place.columns, f"{name}: with the subject beside it, it would name people"
     assert list(purged_places()) == ["lineage", "subjects", "looked_at"]
+
+
+def test_views_are_views_of_what_the_register_says(client: Client) -> None:
+    """So they hold nothing that could stay behind."""
+    views = execute(
+        client, "SELECT name, as_select FROM system.tables WHERE engine = 'View' AND database = currentDatabase()"
+    )
+    read = {name: set(re.findall(r"(?:FROM|JOIN) \w+\.(\w+)", sql)) for name, sql in views}
+    assert read == {name: set(place.tables) for name, place in PLACES.items() if isinstance(place, Shown)}
 
 
 def tables_with(client: Client, identifier: bytes) -> set[str]:
@@ -99,8 +112,8 @@ def test_no_table_holds_the_person_after_the_request_has_ended(client: Client) -
     insert_looks(client, [Look(uuid4(), 1, "ada", "auditor", "lineage", 1, subject, f"asked by {alias.hex()}")])
     open_state = erasure_state(request_id, alias=alias, subject=subject.bytes)
     insert_erasure_states(client, [open_state], [1], "open")
-    assert tables_with(client, subject.bytes) == {"lineage", "subjects", "looked_at"}
-    assert tables_with(client, alias) == {"subjects", "erasing", "looked_at"}
+    assert tables_with(client, subject.bytes) == {"lineage", "subjects", "looked_at", "disclosures", "looks_taken"}
+    assert tables_with(client, alias) == {"subjects", "erasing", "looked_at", "looks_taken"}
 
     purge(client, [subject])
     ended = erasure_state(request_id, state="completed", ended_at=open_state["received_at"] + 1, version=2)
@@ -108,4 +121,6 @@ def test_no_table_holds_the_person_after_the_request_has_ended(client: Client) -
     purge_stale(client, "erasing")
 
     assert tables_with(client, subject.bytes) == tables_with(client, alias) == set()
-    assert tables_with(client, request_id.bytes) == {"erasure_requests"}, "the search must be able to find something"
+    assert tables_with(client, request_id.bytes) == {"erasure_requests", "erasures"}, (
+        "the search must be able to find something"
+    )
