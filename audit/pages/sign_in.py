@@ -4,7 +4,7 @@ Another way of signing in adds its own router: once it knows the value of a head
 `Services.authenticate` takes, it answers with `signed_in`. It can be named on the sign-in page through `ways`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
@@ -21,10 +21,14 @@ _MOST_PATH = 2000
 
 
 class Way(NamedTuple):
-    """Another way of signing in. `path`: where it begins (GET, with `?next=PATH`). `name`: e.g. the provider's."""
+    """Another way of signing in. `path`: where it begins (GET, with `?next=PATH`). `name`: e.g. the provider's.
+
+    `left`: told what a session held that has ended; what is shown then, None: nothing in particular.
+    """
 
     path: str
     name: str
+    left: Callable[[str], Response | None] = lambda _: None
 
 
 def sign_in_router(desk: Desk, ways: Sequence[Way] = ()) -> APIRouter:
@@ -48,8 +52,10 @@ def sign_in_router(desk: Desk, ways: Sequence[Way] = ()) -> APIRouter:
         return signed_in(desk, request, authorization, wanted)
 
     def left(request: Request) -> Response:
+        session = desk.sessions.of(request.cookies.get(COOKIE))
         desk.sessions.end(request.cookies.get(COOKIE))
-        answer = go(SIGN_IN)
+        shown = [way.left(session.authorization) for way in ways] if session else []
+        answer = next(filter(None, shown), go(SIGN_IN))
         answer.delete_cookie(COOKIE)
         return answer
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -16,15 +18,20 @@ from audit.api.errors import ApiError
 from audit.api.services import Services
 from audit.exports.background import Operator
 from audit.pages.app import pages_app, pages_desk
+from audit.pages.sessions import IDLE_SECONDS, MOST_SESSIONS, WHOLE_SECONDS
 from infra.api.authentication import ClientsFile
 from infra.api.kept import Kept, kept_publications
 from infra.api.limits import BodyLimit
 from infra.api.metrics import CONTENT_TYPE, ApiMetrics
 from infra.oidc.authentication import Authenticate, OidcTokens, authenticate_either
-from infra.oidc.configuration import load_oidc
+from infra.oidc.configuration import OidcSettings, SignInSettings, load_oidc
+from infra.oidc.http import check_url
+from infra.oidc.pages import CALLBACK, oidc_router, oidc_way
 from infra.oidc.provider import Provider
+from infra.oidc.sign_ins import SCHEME, SignIns
 from infra.operator import FILE, operator_of
 from infra.settings import Settings, SettingsError
+from processors.api_clients import ApiClient
 from processors.erasure_certificate import load_verifying_key
 from processors.pseudonyms import alias
 from sinks.clickhouse.client import execute
@@ -57,9 +64,9 @@ def build_app(settings: Settings, connectors: Callable[[], Connectors], local_ur
     intake = ErasureIntake(settings.kafka(log_level=4), settings.registry())
     authenticate: Authenticate = ClientsFile(settings.api_clients()).authenticate
     oidc = load_oidc(settings.oidc_file(), settings.named_secret)
-    if oidc is not None:
-        tokens = OidcTokens(Provider(oidc), oidc.trust)
-        authenticate = authenticate_either(authenticate, tokens)
+    provider = None if oidc is None else Provider(oidc)
+    if oidc is not None and provider is not None:
+        authenticate = authenticate_either(authenticate, OidcTokens(provider, oidc.trust))
     metrics = ApiMetrics(clickhouse)
     processor = OpenDsrProcessor(
         ProcessorSettings(
@@ -95,11 +102,44 @@ def build_app(settings: Settings, connectors: Callable[[], Connectors], local_ur
         callbacks_router(receiver_of, intake, lambda: connectors().public_url or local_url, metrics.count_callback)
     )
     app.include_router(_operation_router(intake, clickhouse, metrics))
-    services = _audit_services(settings, clickhouse, authenticate)
+    services = _audit_services(settings, clickhouse, authenticate, connectors)
     app.mount(PATH, audit_app(services))
     # Last: it takes whatever is left.
-    app.mount("/", pages_app(pages_desk(services)))
+    if oidc is None or provider is None or oidc.sign_in is None:
+        app.mount("/", pages_app(pages_desk(services)))
+    else:
+        public_url = _public_url(settings, connectors().public_url or local_url)
+        app.mount("/", _pages_with_sign_in(services, oidc, oidc.sign_in, provider, public_url))
     return app
+
+
+def _pages_with_sign_in(
+    services: Services, oidc: OidcSettings, sign_in: SignInSettings, provider: Provider, public_url: str
+) -> FastAPI:
+    """The pages, where people can sign in at the identity provider too."""
+    sign_ins = SignIns(provider, oidc.trust, sign_in, public_url + CALLBACK, IDLE_SECONDS, WHOLE_SECONDS, MOST_SESSIONS)
+
+    def authenticate(held: str | None) -> ApiClient:
+        return sign_ins.authenticate(held) if held and held.startswith(SCHEME) else services.authenticate(held)
+
+    desk = pages_desk(replace(services, authenticate=authenticate))
+    ways = [oidc_way(sign_in.name, sign_ins, public_url, desk)]
+    return pages_app(desk, ways, [oidc_router(desk, sign_ins, ways, public_url)])
+
+
+def _public_url(settings: Settings, otherwise: str) -> str:
+    """Where browsers reach the pages, and the identity provider sends them back to. Raises `SettingsError`."""
+    url = (settings.public_url or otherwise).rstrip("/")
+    try:
+        check_url(url)
+        if urlsplit(url).path or urlsplit(url).query:
+            raise ValueError("pages are served at the root of a host")
+    except ValueError as error:
+        raise SettingsError(
+            f"signing in by oidc.yaml needs the URL at which browsers reach the pages: set LINEAGE_PUBLIC_URL, e.g. "
+            f"https://lineage.example.com ({url}: {error})"
+        ) from None
+    return url
 
 
 def _audit_services(
