@@ -42,6 +42,8 @@ def _day(value: Any) -> date:
 
 Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
+# Larger whole numbers do not get through every client's JSON unharmed.
+Version = Annotated[int, Field(ge=0, lt=1 << 53)]
 Verdict = Literal["lawful", "violation", "gap"]
 Activity = Literal["collect", "share", "transfer", "publish"]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -76,7 +78,7 @@ class ChosenBody(PersonBody):
 
     as_of: Annotated[Moment | None, Field(description="Only what occurred until then.")] = None
     policy_version: Annotated[
-        int | None, Field(ge=0, lt=1 << 63, description="As judged had this version been in force all the time.")
+        Version | None, Field(description="As judged had this version been in force all the time.")
     ] = None
     all_revisions: Annotated[bool, Field(description="Every verdict that an event ever had.")] = False
 

@@ -21,6 +21,7 @@ from audit.api.parameters import (
     Moment,
     ReportBody,
     UserId,
+    Version,
     ms,
 )
 from audit.api.people import People, subject_of
@@ -59,7 +60,7 @@ def subjects_router(services: Services) -> APIRouter:
         request: Request,
         user: Annotated[UserId, Query()],
         as_of: Annotated[Moment | None, Query()] = None,
-        policy_version: Annotated[int | None, Query(ge=0, lt=1 << 63)] = None,
+        policy_version: Annotated[Version | None, Query()] = None,
         all_revisions: Annotated[bool, Query()] = False,
         cursor: CursorQuery = None,
         limit: LimitQuery = USUAL,
