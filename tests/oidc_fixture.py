@@ -120,8 +120,12 @@ class IdentityProvider:
         """From now on it signs with another key; the one before is still published."""
         httpx.post(f"{self.issuer}/api/keys/rotate").raise_for_status()
 
+    def asked_for_keys(self) -> int:
+        """How often it was asked for its keys so far, by its own log; not by `jwks`."""
+        return (self._folder / "log").read_text().count('"GET /.well-known/jwks.json HTTP')
+
     def jwks(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = httpx.get(f"{self.issuer}/.well-known/jwks.json").json()["keys"]
+        found: list[dict[str, Any]] = httpx.get(f"{self.issuer}/.well-known/jwks.json?by=test").json()["keys"]
         return found
 
     def sign(self, claims: Mapping[str, Any], **header: Any) -> str:

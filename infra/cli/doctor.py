@@ -66,6 +66,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield _check("engine", _engine, f"{extra}, or use your own ClickHouse: --clickhouse URL")
         yield _check("stack", lambda: _stack(settings), f"lineage up --data {settings.data}")
     yield _check("keys", lambda: _keys(settings), "lineage up makes them, or set LINEAGE_PEPPER_FILE and the others")
+    # Whoever has no identity provider needs none.
+    if settings.oidc is not None or settings.oidc_file().exists():
+        yield _check("oidc", lambda: _oidc(settings), "correct oidc.yaml (docs/permissions.md): lineage api oidc check")
     kafka = _check("kafka", lambda: _kafka(settings), "lineage up, or --kafka HOST:PORT of a broker that answers")
     yield kafka
     if kafka.ok:
@@ -78,9 +81,6 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield database
     if database.ok:
         yield _check("tables", lambda: _tables(settings), "lineage migrate apply")
-    # Whoever has no identity provider needs none.
-    if settings.oidc is not None or settings.oidc_file().exists():
-        yield _check("oidc", lambda: _oidc(settings), "correct oidc.yaml (docs/permissions.md): lineage api oidc check")
 
 
 def _check(name: str, look: Callable[[], str], remedy: str) -> Finding:
