@@ -8,7 +8,7 @@
 -- on what a verdict may change (verdict, clauses, purpose …) come after. Should an id come again with another recipient
 -- or time, it is another disclosure: nothing hides behind a repeated id.
 --
--- A view reads its tables with the rights of whoever applied this; accounts.py hands them to an account without login.
+-- A view reads its tables with the rights of whoever applied this, so that its readers need none of their own.
 CREATE VIEW IF NOT EXISTS disclosures ${on_cluster}
 (
     event_id UUID,
