@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from infra.audit_client import TOKEN_FILE
 from infra.cli.audit import lineage_of, lineage_table, summary, totals_lines
 from infra.cli.demo_erasure import erase, show_erasure, simulated_recipients
 from infra.cli.ingest import ingest_file
@@ -25,6 +26,7 @@ from infra.cli.options import ProgressLine, json_option, located, say, write_jso
 from infra.cli.over_api import client
 from infra.cli.simulate import START
 from infra.cli.stack import wait_for
+from infra.local.state import read_state
 from infra.settings import Settings
 from infra.simulator import Event, write_jsonl
 from infra.simulator import simulate as run_simulator
@@ -81,7 +83,12 @@ def demo(people: int, months: float, seed: int, keep: bool, as_json: bool, setti
     if as_json:
         write_json(answer | {"seconds": round(seconds, 1)})
         return
-    say(f"done in {seconds:.0f} s" + (f"; the stack runs on: lineage status --data {folder}" if keep else ""))
+    say(f"done in {seconds:.0f} s")
+    if keep:
+        state = read_state(folder)
+        pages = f"http://{state.api}/" if state is not None else "down"
+        say(f"the stack runs on (lineage down --data {folder}): pages at {pages}, sign in with the token in")
+        say(str(folder / "secrets" / TOKEN_FILE))
 
 
 def _run(settings: Settings, people: int, months: float, seed: int, quiet: bool) -> dict[str, Any]:

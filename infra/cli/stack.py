@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from infra.audit_client import TOKEN_FILE
 from infra.cli.options import ProgressLine, json_option, located, say, table, write_json
 from infra.local.child_process import owner_pid
 from infra.local.state import StackState, read_state
@@ -60,7 +61,7 @@ def up(
 
 
 def _show_up(state: StackState, as_json: bool, settings: Settings) -> None:
-    say("everything runs")
+    say(f"everything runs; pages at http://{state.api}/, sign in with {settings.data / 'secrets' / TOKEN_FILE}")
     if as_json:
         write_json(_with_lag(state, settings))
         sys.stdout.flush()
