@@ -183,18 +183,17 @@ class AuditClient:
 
 def entries(answer: http.client.HTTPResponse) -> Iterator[Any]:
     """One entry a line. Raises `ApiRefused` when the answer breaks off."""
-    for line in _whole(answer.readline):
-        yield orjson.loads(line)
+    # Not its own `readline`, which takes an answer that breaks off for one that has ended.
+    begun = b""
+    for piece in pieces(answer):
+        *lines, begun = (begun + piece).split(b"\n")
+        yield from map(orjson.loads, lines)
 
 
 def pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:
     """The content of a file. Raises `ApiRefused` when the answer breaks off."""
-    yield from _whole(lambda: answer.read(_CHUNK))
-
-
-def _whole(read: Callable[[], bytes]) -> Iterator[bytes]:
     try:
-        while piece := read():
+        while piece := answer.read(_CHUNK):
             yield piece
     except (OSError, http.client.HTTPException):
         raise ApiRefused("", "the audit API's answer broke off: ask again, and see the API's log") from None
