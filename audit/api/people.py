@@ -32,9 +32,17 @@ class People:
             raise ApiError("invalid_request", "body.user: must be valid Unicode text") from None
 
     def lineage(
-        self, alias: bytes, as_of: datetime | None = None, version: int | None = None, every_revision: bool = False
+        self,
+        alias: bytes,
+        as_of: datetime | None = None,
+        version: int | None = None,
+        every_revision: bool = False,
+        consents: bool = True,
     ) -> Lineage:
-        """As `audit.subject.subject_lineage` gives it. version: as had this one been in force all the time."""
+        """As `audit.subject.subject_lineage` gives it. version: as had this one been in force all the time.
+
+        consents: each event has the ids of the consents that its verdict rests on, which takes longer to find.
+        """
         if version is not None and every_revision:
             raise ApiError("invalid_request", "all_revisions are as stored: ask for them without policy_version")
         known = self._services.published()
@@ -42,7 +50,7 @@ class People:
             versions = ", ".join(map(str, sorted(known.knowledge.policies))) or "none"
             raise ApiError("not_found", f"this policy version was never published; published: {versions}")
         with self._services.clickhouse.client() as client:
-            found = subject_lineage(client, alias, as_of, every_revision, known.knowledge)
+            found = subject_lineage(client, alias, as_of, every_revision, known.knowledge if consents else None)
         return found if version is None else under_policy(found, known.knowledge, version)
 
     def background(self, lineage: Lineage, alias: bytes, as_of: int | None = None) -> Background:

@@ -22,7 +22,7 @@ from audit.pages.rendering import query
 from audit.pages.visits import Desk, Visit, Visiting, go, serve_page
 
 # What stands at the head of the page, or beside the text, and is not told again.
-_ASIDE = frozenset({"event", "verdict", "finding", "revisions"})
+_ASIDE = frozenset({"event", "verdict", "finding", "stored", "revisions"})
 
 
 def event_router(desk: Desk) -> APIRouter:
@@ -80,7 +80,8 @@ def event_router(desk: Desk) -> APIRouter:
             "event.html",
             _TITLES[event["activity"]],
             event=event,
-            head=[text for label, texts in told if label in ("event", "verdict") for text in texts],
+            head=[text for label, texts in told if label == "event" for text in texts],
+            judged=[text for label, texts in told if label == "verdict" for text in texts],
             paragraphs=[(label, texts) for label, texts in told if label not in _ASIDE],
             crumbs=crumbs,
             events=events,

@@ -94,7 +94,7 @@ def person_router(desk: Desk) -> APIRouter:
     ) -> Response:
         if form not in FORMATS:
             raise ApiError("not_found", f"There is no export of that name; there are {', '.join(FORMATS)}")
-        view = pages.view(visit, case_id, chosen)
+        view = pages.view(visit, case_id, chosen, consents=True)
         answer = download(export_lineage(view.lineage, form, view.background))
         if form == "report-html" and shown == "inline":
             answer.headers["Content-Disposition"] = "inline"
@@ -178,6 +178,7 @@ def _timeline_for_json(found: Timeline, view: PersonView) -> dict[str, Any]:
             {
                 "lane": name(mark.lane),
                 "at": mark.at,
+                "until": mark.until,
                 "verdict": mark.verdict,
                 "events": mark.events,
                 "href": f"{event}{mark.event_id}{chosen}" if mark.event_id else events_url(view, mark_filter(mark)),

@@ -53,11 +53,11 @@ class PersonPages:
             )
         return case
 
-    def view(self, visit: Visit, case_id: str, chosen: Chosen) -> PersonView:
-        """Records the look. Raises `ApiError`, `Unavailable`, ClickHouseError."""
+    def view(self, visit: Visit, case_id: str, chosen: Chosen, consents: bool = False) -> PersonView:
+        """Records the look. consents: as in `People.lineage`. Raises `ApiError`, `Unavailable`, ClickHouseError."""
         case = self.case(visit, case_id)
         reason = visit.caller.reason(case.reason)
-        lineage = self._people.lineage(case.alias, chosen.as_of, chosen.version, chosen.every)
+        lineage = self._people.lineage(case.alias, chosen.as_of, chosen.version, chosen.every, consents)
         subject = subject_of(lineage)
         visit.caller.looks_at(subject, reason)
         background = self._people.background(lineage, case.alias, ms(chosen.as_of))

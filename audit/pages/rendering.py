@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import jinja2
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from audit.exports.background import iso
@@ -54,6 +55,7 @@ class Templates:
             "day": day,
             "plain": plain,
             "instant": iso,
+            "coded": coded,
         }
         self._environment.globals |= {"static": self._static, "query": query, "zip": zip, **known}
 
@@ -90,6 +92,12 @@ def day(value: str | date | None) -> str:
 def plain(value: str | None) -> str:
     """`partially completed` of `partially_completed`."""
     return "–" if value is None else value.replace("_", " ")
+
+
+def coded(text: str) -> Markup:
+    """`a `b` c` with b as code; everything is escaped."""
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def query(values: Mapping[str, Any] | None = None, **more: Any) -> str:

@@ -6,6 +6,8 @@
   const SVG = "http://www.w3.org/2000/svg";
   const WIDTH = { collected: 160, purpose: 160, recipient: 200 };
   const LINE = 17, GAP = 14, MARGIN = 16, HEADING = 22, TIP = 9;
+  // More numbers would hide what they stand at; all are in the titles and in the table.
+  const NUMBERED = 20;
   const number = new Intl.NumberFormat("en");
 
   function element(name, attributes = {}, ...children) {
@@ -115,7 +117,7 @@
 
   const overlaps = (a, b) => Math.abs(a.x - b.x) < (a.wide + b.wide) / 2 + 2 && Math.abs(a.y - b.y) < 20;
 
-  function edgeOf(one, names, most, badges, isCrowded) {
+  function edgeOf(one, names, most, badges, isNumbered) {
     const { edge } = one;
     const { d, at, end } = curveOf(one);
     const kind = edge.violations ? "bad" : edge.gaps ? "unsure" : "";
@@ -125,10 +127,9 @@
     link.append(element("title", {}, label));
     link.append(element("path", { d, class: "reach" }));
     link.append(element("path", { d, class: "flow all", "stroke-width": width }));
-    if (kind) link.append(element("path", { d, class: `flow ${kind}`, "stroke-width": Math.max(2, width * 0.6) }));
+    if (kind) link.append(element("path", { d, class: `flow ${kind}`, "stroke-width": Math.max(1.75, 9 * Math.sqrt((edge.violations || edge.gaps) / most)) }));
     link.append(element("path", { d: `M${end.x - TIP} ${end.y - 5}L${end.x} ${end.y}L${end.x - TIP} ${end.y + 5}Z`, class: `tip ${kind}` }));
-    // Of many lawful ones the numbers would hide the rest; they are in the title and in the table.
-    if (kind || !isCrowded) {
+    if (isNumbered) {
       const text = edge.violations ? `✕ ${number.format(edge.violations)}` : edge.gaps ? `? ${number.format(edge.gaps)}` : number.format(edge.events);
       const wide = 10 + 7.5 * text.length;
       const places = [0.5, 0.4, 0.6, 0.3, 0.7, 0.22, 0.78].map((t) => ({ ...at(t), wide }));
@@ -178,12 +179,13 @@
     const { columns, boxes, edges, width, height } = placed(graph, drawing.clientWidth - 4);
     const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Graph of the lineage" });
     const names = new Map(graph.nodes.map((node) => [node.id, node.name]));
-    const most = Math.max(1, ...graph.edges.map((edge) => edge.events));
-    const isCrowded = edges.length > 24;
+    const most = Math.max(8, ...graph.edges.map((edge) => edge.events));
     const flows = element("g"), nodes = element("g"), badges = [];
     // What stands out is drawn last, above the others, and has the first choice of a place for its number.
     const weight = ({ edge }) => (edge.violations ? 2 : edge.gaps ? 1 : 0);
-    const made = new Map([...edges].sort((a, b) => weight(b) - weight(a)).map((one) => [one, edgeOf(one, names, most, badges, isCrowded)]));
+    const telling = [...edges].sort((a, b) => weight(b) - weight(a) || b.edge.violations - a.edge.violations || b.edge.gaps - a.edge.gaps);
+    const isFew = edges.length <= NUMBERED;
+    const made = new Map(telling.map((one, n) => [one, edgeOf(one, names, most, badges, isFew || (n < NUMBERED && weight(one)))]));
     edges.sort((a, b) => weight(a) - weight(b) || a.from.column - b.from.column || a.y1 - b.y1).forEach((one) => flows.append(made.get(one)));
     boxes.forEach((box) => nodes.append(nodeOf(box)));
     svg.append(...headingsOf(columns), flows, nodes);

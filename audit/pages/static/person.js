@@ -51,7 +51,7 @@
     const dayOf = (n) => new Date(first + n * DAY).toISOString().slice(0, 10);
     const tell = () => {
       const n = Number(slide.value);
-      const text = n >= days ? "everything" : `until the end of ${dayOf(n)}`;
+      const text = n >= days ? "everything" : `until ${dayOf(n)}`;
       output.textContent = text;
       slide.setAttribute("aria-valuetext", text);
     };
@@ -59,7 +59,6 @@
       const at = moment.value ? Math.floor((Date.parse(`${moment.value}Z`) - first) / DAY) : days;
       slide.value = Math.max(0, Math.min(days, at));
       tell();
-      if (moment.value) output.textContent = `until ${moment.value.replace("T", " ")}`;
     };
     slide.max = days;
     place();

@@ -3,6 +3,7 @@
 
 (() => {
   const number = new Intl.NumberFormat("en");
+  const SIDES = { violation: 0.2, lawful: 0.5, gap: 0.8 };
   const SYMBOLS = { lawful: "circle", violation: "times", gap: "triangle" };
 
   function draw(place) {
@@ -10,7 +11,7 @@
     const drawing = place.querySelector(".drawing");
     drawing.hidden = false;
     const when = (text) => new Date(text);
-    const all = [...data.marks.map((m) => m.at), ...data.consents.flatMap((c) => [c.since, c.until ?? c.since]), ...data.refusals.map((r) => r.at)].map(when);
+    const all = [...data.marks.flatMap((m) => [m.at, m.until ?? m.at]), ...data.consents.flatMap((c) => [c.since, c.until ?? c.since]), ...data.refusals.map((r) => r.at)].map(when);
     let [first, last] = [new Date(Math.min(...all)), new Date(Math.max(...all, data.until ? when(data.until) : -Infinity))];
     const room = Math.max((last - first) * 0.03, 3600000);
     [first, last] = [new Date(first - room), new Date(+last + room)];
@@ -19,11 +20,13 @@
     const width = Math.max(drawing.clientWidth - 4, 300);
     const left = Math.min(260, Math.round(width * 0.36));
     const shownAt = (text) => (data.unit === "moment" ? text.replace("T", " ").replace(/\.000Z$|Z$/, "") : `${data.unit} of ${text.slice(0, 10)}`);
+    // Marks of one time and lane, but of different verdicts, stand beside each other.
+    const placed = (m) => new Date(+when(m.at) + (m.until ? (when(m.until) - when(m.at)) * SIDES[m.verdict] : 0));
     const told = (m) => `${m.lane}, ${shownAt(m.at)}: ${number.format(m.events)} ${m.verdict}`;
     const dots = (verdict) => ({
       marks: data.marks.filter((m) => m.verdict === verdict),
       options: {
-        x: (m) => when(m.at), y: "lane", r: (m) => Math.sqrt(m.events), symbol: SYMBOLS[verdict],
+        x: placed, y: "lane", r: (m) => Math.sqrt(m.events), symbol: SYMBOLS[verdict],
         href: "href", title: told, ariaLabel: told, className: `mark ${verdict}`,
       },
     });
@@ -33,7 +36,7 @@
       style: { background: "transparent", color: "inherit", fontSize: "12px", fontFamily: "inherit" },
       x: { type: "utc", domain: [first, last], axis: null },
       y: { domain: lanes, axis: null, label: null, padding: 0.25 },
-      r: { range: [4, data.unit === "moment" ? 4 : 11] },
+      r: { range: [4, data.unit === "moment" ? 4 : 9] },
       marks: [
         Plot.gridX({ strokeOpacity: 0.12 }),
         Plot.axisX({ anchor: "top", ticks: Math.max(3, Math.floor((width - left) / 100)) }),
