@@ -1,6 +1,7 @@
 """The fixture `identity_provider`: a real OpenID provider (nanoidp), a process of its own for the tests of a module."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -63,7 +64,7 @@ class IdentityProvider:
                 "scopes_supported": scopes,
                 "clients": [
                     {"client_id": "shop", "client_secret": "shop-secret"},
-                    {"client_id": "pages", "client_secret": "pages:secret+%", "redirect_uris": redirect_uris},
+                    {"client_id": "pages", "client_secret": "pages-secret", "redirect_uris": redirect_uris},
                 ],
                 **oauth,
             },
@@ -116,13 +117,29 @@ class IdentityProvider:
         found: dict[str, str] = answer.raise_for_status().json()
         return found
 
+    def log_in(self, url: str, user: str, password: str | None = None) -> httpx.URL | None:
+        """As somebody at its login page, which is at `url`: where it sends them back to; None: it does not."""
+        with httpx.Client() as browser:
+            page = browser.get(url)
+            assert page.status_code == 200, page.text
+            hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
+            answer = browser.post(url, data={**hidden, "username": user, "password": password or USERS[user][0]})
+            return httpx.URL(answer.headers["location"]) if answer.is_redirect else None
+
     def rotate(self) -> None:
         """From now on it signs with another key; the one before is still published."""
         httpx.post(f"{self.issuer}/api/keys/rotate").raise_for_status()
 
+    def revoke(self, token: str) -> None:
+        """RFC 7009."""
+        httpx.post(f"{self.issuer}/revoke", data={"token": token}, auth=("pages", "pages-secret")).raise_for_status()
+
     def asked_for_keys(self) -> int:
         """How often it was asked for its keys so far, by its own log; not by `jwks`."""
         return (self._folder / "log").read_text().count('"GET /.well-known/jwks.json HTTP')
+
+    def asked_for_tokens(self) -> int:
+        return (self._folder / "log").read_text().count("POST /token HTTP")
 
     def jwks(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = httpx.get(f"{self.issuer}/.well-known/jwks.json?by=test").json()["keys"]
