@@ -1,4 +1,6 @@
-"""Every `lineage …` that the documents show is a command that there is, with options that it has."""
+"""Every `lineage …` that the documents show is a command that there is, with options that it has; and links lead
+somewhere.
+"""
 
 import re
 import shlex
@@ -99,6 +101,20 @@ def wrong_with(command: Shown) -> str | None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_that_are_shown_are_there(document: Path) -> None:
     assert [(c.where, why) for c in shown(document) if (why := wrong_with(c))] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    links = re.findall(
+        r"\]\(([^)#\s]+)(?:#[^)]*)?\)", re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.S)
+    )
+    assert [link for link in links if "://" not in link and not (document.parent / link).exists()] == []
+
+
+def test_every_document_is_on_the_list() -> None:
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    documents = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert {name for name in documents if f"]({name})" not in index} == set()
 
 
 def test_commands_are_found_in_the_documents() -> None:
