@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from audit.api.errors import ApiError
 from audit.api.parameters import Activity, Day, Name, Verdict
@@ -24,7 +24,7 @@ ActivityField = Annotated[Activity | None, _Blank, Query()]
 WidthField = Annotated[Literal["day", "week", "month"] | None, _Blank, Query()]
 FromField = Annotated[Day | None, _Blank, Query(alias="from")]
 ToField = Annotated[Day | None, _Blank, Query(alias="to")]
-CursorField = Annotated[str | None, _Blank, Query(max_length=512)]
+CursorField = Annotated[Annotated[str, Field(max_length=512)] | None, _Blank, Query()]
 PageField = Annotated[int, Query(ge=1, le=1_000_000)]
 
 

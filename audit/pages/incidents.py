@@ -6,7 +6,7 @@ The report is a look at many people, recorded before anything of it is shown. It
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
@@ -134,11 +134,11 @@ def incidents_router(desk: Desk, counting: Counting) -> APIRouter:
             f"Incident at {entry.get('name') or breach.recipient}",
             breach=breach,
             here=here,
+            events=query(recipient=breach.recipient, to=_next_day(breach.until).isoformat()),
             summary=summary(breach, found, entry),
             people=[affected_person(person) for person in people],
             size=size,
             sizes=[one for one in SIZES if one < found.people] + [next((n for n in SIZES if n >= found.people), None)],
-            registered=Registry(services.published()).recipients(),
             clause=_CLAUSE,
             heading=Registry(services.published()).clauses().get(_CLAUSE),
             first=f"{here}{query(given)}" if cursor else None,
@@ -203,6 +203,11 @@ def _choices(known: Registry, counts: Mapping[str, int]) -> dict[str, dict[str, 
         for one in {*known.recipients(), *counts}
     }
     return dict(sorted(found.items(), key=lambda one: (one[1]["name"].casefold(), one[0])))
+
+
+def _next_day(at: int) -> date:
+    """The day on which the list of events must end to hold all that came before this moment."""
+    return datetime.fromtimestamp((at - 1) / 1000, UTC).date() + timedelta(days=1)
 
 
 def _iso(at: int) -> str:

@@ -18,7 +18,6 @@ from audit.counts import by_value, none
 from audit.pages.erasure_queue import queue_entry
 from audit.pages.given import FromField, NameField, PageField, ToField, days_of
 from audit.pages.links import EventLinks
-from audit.pages.periods import width_for
 from audit.pages.pivots import Pivot, pivot
 from audit.pages.rendering import query
 from audit.pages.visits import Desk, Visit, Visiting, serve_page
@@ -123,7 +122,7 @@ def recipients_router(desk: Desk, counting: Counting) -> APIRouter:
         )
 
     serve_page(router, PATH, "recipients", recipients)
-    serve_page(router, f"{PATH}/{{recipient_id}}", "recipient", recipient)
+    serve_page(router, f"{PATH}/{{recipient_id:path}}", "recipient", recipient)
     return router
 
 
@@ -142,7 +141,7 @@ def _purposes(counts: Mapping[tuple[Any, ...], int]) -> dict[str | None, dict[st
 
 
 def _pivot(visit: Visit, recipient: str, counts: Mapping[tuple[Any, ...], int]) -> Pivot:
-    """By purpose and month, or by shorter periods where it is not known for long."""
+    """By purpose and month, or by day where all of it is of one month."""
     links = EventLinks(visit)
     totals: Counter[date] = Counter()
     cells: Counter[tuple[date, str]] = Counter()
@@ -154,7 +153,6 @@ def _pivot(visit: Visit, recipient: str, counts: Mapping[tuple[Any, ...], int]) 
         # Those without a purpose cannot be filtered for.
         return None if purpose == _UNSAID else links(since, until, recipient=recipient, purpose=purpose)
 
-    width = width_for(min(totals), max(totals)) if totals else "month"
-    return pivot(
-        ((day, purpose, n) for (day, purpose), n in cells.items()), totals, "month" if width != "day" else width, link
-    )
+    months = {day.replace(day=1) for day in totals}
+    cited = ((day, purpose, n) for (day, purpose), n in cells.items())
+    return pivot(cited, totals, "month" if len(months) > 1 else "day", link)

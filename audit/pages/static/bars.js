@@ -3,6 +3,8 @@
 "use strict";
 
 const COLOURS = 10;
+// So that few bars are not as wide as walls.
+const FEWEST_PERIODS = 20;
 const OF_VERDICTS = { violation: "var(--violation)", gap: "var(--gap)", lawful: "var(--lawful)" };
 
 for (const figure of document.querySelectorAll("figure.bars")) {
@@ -18,13 +20,17 @@ function draw(figure, series, bars) {
     end: new Date(bar.end),
     told: `${bar.period}, ${bar.series}: ${bar.events.toLocaleString("en")}`,
   }));
+  const last = d3.max(data, (bar) => bar.end);
+  const most = d3.max(d3.rollup(data, (of) => d3.sum(of, (bar) => bar.events), (bar) => +bar.start).values());
+  const longest = d3.max(data, (bar) => bar.end - bar.start);
+  const first = Math.min(d3.min(data, (bar) => bar.start), last - FEWEST_PERIODS * longest);
   const plot = Plot.plot({
     width: 1000,
     height: 240,
     marginLeft: 60,
     marginTop: 24,
-    x: { type: "utc", label: null },
-    y: { grid: true, label: "events", tickFormat: "~s", ticks: 5 },
+    x: { type: "utc", label: null, domain: [new Date(first), last] },
+    y: { grid: true, label: "events", tickFormat: "~s", ticks: Math.min(5, most) },
     color: { domain: series, range: colours },
     marks: [
       Plot.rectY(
