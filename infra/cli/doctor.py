@@ -81,6 +81,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield database
     if database.ok:
         yield _check("tables", lambda: _tables(settings), "lineage migrate apply")
+    # Whoever asks nothing needs none.
+    if settings.api_url or settings.stack() is not None:
+        yield _check("api", lambda: _api(settings), "lineage status; LINEAGE_API_URL and LINEAGE_API_TOKEN_FILE")
 
 
 def _check(name: str, look: Callable[[], str], remedy: str) -> Finding:
@@ -196,3 +199,16 @@ def _oidc(settings: Settings) -> str:
     if found is None:
         raise _Wrong("oidc.yaml is gone")
     return look_at(found, Provider(found))
+
+
+def _api(settings: Settings) -> str:
+    from infra.audit_client import ApiRefused, AuditClient, find_api
+
+    place = find_api(settings)
+    try:
+        AuditClient(place).get("/recipients", limit=1)
+    except ApiRefused as refused:
+        # Its client is known, which is what is asked here.
+        if refused.code != "forbidden":
+            raise
+    return f"the audit API at {place.url} takes the token in {place.token_file}"

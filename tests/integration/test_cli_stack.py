@@ -259,7 +259,18 @@ def test_a_message_that_is_no_event_becomes_a_dead_letter(lineage: Lineage) -> N
 def test_doctor_finds_nothing_wrong(lineage: Lineage) -> None:
     checks = {check["name"]: check for check in lineage("doctor")["checks"]}
     assert all(check["ok"] for check in checks.values())
-    assert {"java", "jars", "engine", "stack", "kafka", "clickhouse", "topics", "tables", "policy"} <= checks.keys()
+    assert {
+        "java",
+        "jars",
+        "engine",
+        "stack",
+        "kafka",
+        "clickhouse",
+        "topics",
+        "tables",
+        "policy",
+        "api",
+    } <= checks.keys()
     assert lineage("topics", "plan") == {"changes": []}
     assert lineage("migrate", "plan") == {"pending": []}
 
