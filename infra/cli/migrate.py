@@ -1,12 +1,16 @@
-"""`lineage migrate plan|apply`: ClickHouse's tables."""
+"""`lineage migrate plan|apply|accounts`: ClickHouse's tables, and who may do what with them."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
 from infra.cli.audit import clickhouse
 from infra.cli.options import json_option, located, say, write_json
-from infra.settings import Settings
+from infra.settings import Settings, SettingsError
+from sinks.clickhouse import accounts
 from sinks.clickhouse import migrate as migrations
 from sinks.clickhouse.client import create_database
 
@@ -61,3 +65,31 @@ def apply_migrations(cluster: str | None, as_json: bool, settings: Settings) -> 
         say(f"applied {migration.name}")
     if not applied:
         say("all migrations are applied")
+
+
+@migrate.command("accounts")
+@click.option("--database", help="Its name; by default that of the ClickHouse URL.")
+@click.option("--cluster", help="Name of the ClickHouse cluster.")
+@click.option(
+    "--users",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with a line `USER ROLE PASSWORD` for each user to make; of a password only a salted hash is printed.",
+)
+@located
+def print_accounts(database: str | None, cluster: str | None, users: Path | None, settings: Settings) -> None:
+    """Print the SQL that makes a role for each job, with the grants it needs and no more; changes nothing.
+
+    An administrator of ClickHouse runs it, before the migrations and again after an upgrade. Which role may do what:
+    docs/permissions.md.
+
+    Example: lineage migrate accounts --database lineage --users users.txt | clickhouse-client --user admin
+    """
+    database = database or urlsplit(settings.clickhouse()).path.strip("/") or "default"
+    statements = accounts.role_statements(database, cluster)
+    if users is not None:
+        try:
+            statements += accounts.user_statements(accounts.read_users(users.read_text(encoding="utf-8")), cluster)
+        except accounts.UsersError as error:
+            raise SettingsError(f"{users}: {error}") from None
+    for statement in statements:
+        click.echo(statement + ";")
