@@ -55,8 +55,8 @@ def incidents_router(desk: Desk, counting: Counting) -> APIRouter:
         given = {"recipient": form.get("recipient", ""), "since": form.get("from", ""), "until": form.get("to", "")}
         try:
             begin, end = period(given["since"], given["until"])
-            if not 0 < len(given["recipient"]) <= _MOST_NAME:
-                raise ApiError("invalid_request", "choose a recipient")
+            if given["recipient"] not in recipients(Registry(services.published())):
+                raise ApiError("invalid_request", "choose a recipient of the list")
             told = visit.caller.reason(form.get("reason", ""))
         except ApiError as error:
             return step(visit, "reason", error.message, form.get("reason", ""), **given)
@@ -74,10 +74,7 @@ def incidents_router(desk: Desk, counting: Counting) -> APIRouter:
     ) -> Response:
         """A step of the wizard; of what is not right yet the step that asks for it."""
         known, status = Registry(services.published()), 400 if problem else 200
-        with services.clickhouse.client() as client:
-            counts = counting.count(client, ("recipient",))
-            got = reach(client, recipient) if recipient else None
-        choices = _choices(known, {one: n for (one,), n in counts.items() if one is not None})
+        choices = recipients(known)
         if recipient and recipient not in choices:
             name, recipient, status = "recipient", "", 400
             problem = "no such recipient: choose one of the list"
@@ -86,12 +83,17 @@ def incidents_router(desk: Desk, counting: Counting) -> APIRouter:
                 period(since, until)
             except ApiError as error:
                 name, problem, status = "period", error.message, 400
+        name = name if recipient else "recipient"
+        got = None
+        if name == "period":
+            with services.clickhouse.client() as client:
+                got = reach(client, recipient)
         return desk.page(
             visit,
             "incident_steps.html",
             "Incident at a recipient",
             status=status,
-            step=name if recipient else "recipient",
+            step=name,
             problem=problem,
             choices=choices,
             recipient=recipient,
@@ -104,6 +106,11 @@ def incidents_router(desk: Desk, counting: Counting) -> APIRouter:
             heading=known.clauses().get(_CLAUSE),
             breaches=list(reversed(visit.session.breaches.values())),
         )
+
+    def recipients(known: Registry) -> dict[str, dict[str, Any]]:
+        with services.clickhouse.client() as client:
+            counts = counting.count(client, ("recipient",))
+        return _choices(known, {one: n for (one,), n in counts.items() if one is not None})
 
     def period(since: str, until: str) -> tuple[int, int]:
         begin, end = ms(moment_of(since, "its begin")), ms(moment_of(until, "its end"))

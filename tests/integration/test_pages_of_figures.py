@@ -523,6 +523,8 @@ def test_the_wizard_says_what_is_missing(auditor: Visitor) -> None:
         page = auditor.get(f"/incidents?{httpx.QueryParams(given)}", 400)
         assert told in page.text
         assert page.forms[-1]["method"] == "get"
+    unknown = auditor.http.post("/incidents", data={**BREACH, "recipient": "never-heard-of", "reason": "incident 12"})
+    assert (unknown.status_code, "No such recipient" in HtmlPage(unknown.text).text) == (400, True)
     before = look_count(auditor)
     for reason in ("", "x", "y" * 501, "\x00\x01\x02"):
         answer = auditor.http.post("/incidents", data={**BREACH, "reason": reason})
