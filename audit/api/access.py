@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
 from audit.api.errors import ApiError
 from audit.api.permissions import OPERATIONS, Scope, allowed
@@ -77,11 +80,25 @@ class Access:
         return Caller(client.id, *found, operation, told, self._record)
 
 
-def calling(request: Request) -> Caller:
-    """The dependency of every route (routes.py), on a thread: who calls may have to be asked of others, which takes
-    time. Raises as `Access.caller` does."""
-    access: Access = request.app.state.access
-    return access.caller(request.scope["route"].operation_id, request)
+class AskedByCaller(APIRoute):
+    """A route that asks who calls, and whether they may, before it reads anything of what they send."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def asked(request: Request) -> Response:
+            access: Access = request.app.state.access
+            # In a thread: an identity provider may have to be asked.
+            request.state.caller = await run_in_threadpool(access.caller, self.operation_id or "", request)
+            return await handle(request)
+
+        return asked
+
+
+async def calling(request: Request) -> Caller:
+    """Who calls, as the route has found out."""
+    caller: Caller = request.state.caller
+    return caller
 
 
 # What the handler of an operation takes that must know who calls.

@@ -1,13 +1,13 @@
 """How operations become routes: each as permissions.py lists it, with its examples in the OpenAPI description."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import cleandoc
 from typing import Any
 
-from fastapi import APIRouter, Depends, Response, Security
+from fastapi import APIRouter, Response, Security
 from fastapi.security import HTTPBearer
 
-from audit.api.access import REASON_HEADER, calling
+from audit.api.access import REASON_HEADER, AskedByCaller
 from audit.api.answers import NDJSON
 from audit.api.errors import CODES
 from audit.api.examples import examples
@@ -23,6 +23,16 @@ _ERROR = {
             "properties": {"code": {"type": "string", "enum": [*CODES]}, "message": {"type": "string"}},
         }
     },
+}
+# Operation → what may be asked about an entry of its answer: operation, parameter, and where its value stands.
+_LINKS: Mapping[str, Sequence[tuple[str, str, str]]] = {
+    "lineage": [("event", "event_id", "/events/0/event_id")],
+    "events": [("event", "event_id", "/events/0/event_id")],
+    "recipients": [("recipient", "recipient_id", "/recipients/0/id")],
+    "requests": [
+        ("request", "request_id", "/requests/0/request_id"),
+        ("certificate", "request_id", "/requests/0/request_id"),
+    ],
 }
 _bearer = HTTPBearer(auto_error=False, description="A token of `lineage api token create`.")
 
@@ -73,13 +83,24 @@ def serve(
         operation_id=operation,
         summary=served.what,
         description=f"{cleandoc(handler.__doc__ or served.what)}{look} Roles: {roles}.",
-        responses={200: {"description": served.what, "content": content}, "default": _error_response()},
+        responses={
+            200: {"description": served.what, "content": content, "links": _links(operation)},
+            "default": _error_response(),
+        },
         openapi_extra=extra,
         response_model=None,
         # Else every answer would be described as JSON as well.
         response_class=Response,
-        dependencies=[Security(_bearer), Depends(calling)],
+        dependencies=[Security(_bearer)],
+        route_class_override=AskedByCaller,
     )
+
+
+def _links(operation: str) -> dict[str, Any]:
+    return {
+        f"its {target}": {"operationId": target, "parameters": {parameter: f"$response.body#{place}"}}
+        for target, parameter, place in _LINKS.get(operation, ())
+    }
 
 
 def _error_response() -> dict[str, Any]:

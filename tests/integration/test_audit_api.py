@@ -456,3 +456,20 @@ def test_examples_are_like_real_answers(answers: dict[str, httpx.Response], oper
     assert (ASKED[operation][1] is None) == (example.body is None)
     if example.is_json:
         same_shape(example.answer, answer.json(), operation)
+
+
+def test_who_asks_is_asked_before_what_they_ask_is_read(api: ApiProcess) -> None:
+    with api.client("lineage_nobody") as nobody:
+        answer = nobody.post(f"{V1}/subjects/lineage", content=b"{", headers={"Content-Type": "application/json"})
+    assert answer.status_code == 401
+
+
+def test_both_reasons_must_be_one(auditor: httpx.Client) -> None:
+    for body in ({"user": ANN, "reason": "x"}, {"user": ANN, "reason": "y" * 501}):
+        answer = auditor.post(f"{V1}/subjects/lineage", json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "reason_required")
+
+
+def test_what_is_not_allowed_tells_all_that_is(auditor: httpx.Client) -> None:
+    answer = auditor.put(f"{V1}/subjects/lineage")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
