@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from audit.api.errors import ApiError
@@ -27,7 +27,7 @@ from audit.pages.visits import Desk, Visiting, serve_page
 _ON_A_PAGE = 100
 # A page of its own, made to be printed: it has its style in itself, and may do nothing else.
 _PRINTED = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'; base-uri 'none'"
-_Text = Annotated[str | None, BeforeValidator(lambda value: value or None), Query(max_length=300)]
+_Text = Annotated[Annotated[str, Field(max_length=300)] | None, BeforeValidator(lambda value: value or None), Query()]
 
 
 def person_router(desk: Desk) -> APIRouter:
