@@ -19,7 +19,7 @@ from urllib.parse import quote
 from joserfc.jwk import Key
 
 from infra.oidc.configuration import OidcSettings
-from infra.oidc.http import ProviderAway, ProviderHttp, check_url
+from infra.oidc.http import TIMEOUT_SECONDS, ProviderAway, ProviderHttp, check_url
 from processors.api_clients import AuthenticationUnavailable, Unauthorized
 from processors.oidc_tokens import Signed, UnknownKey, signed, usable_keys
 
@@ -29,6 +29,8 @@ FRESH_SECONDS = 600.0
 USABLE_SECONDS = 4 * 3600.0
 # Between two attempts, whatever tokens are sent.
 PAUSE_SECONDS = 10.0
+# Nor do many wait for one attempt: each of them holds a thread.
+_WAIT_SECONDS = 1.0
 WELL_KNOWN = "/.well-known/openid-configuration"
 
 
@@ -57,10 +59,15 @@ class Known:
 class Provider:
     """Thread-safe; asks nothing before it is asked. clock: seconds, monotonic."""
 
-    def __init__(self, settings: OidcSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: OidcSettings,
+        clock: Callable[[], float] = time.monotonic,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
         """Raises `OSError`: the file of authorities cannot be used."""
         self._trust = settings.trust
-        self._http = ProviderHttp(settings.ca)
+        self._http = ProviderHttp(settings.ca, timeout)
         self._clock = clock
         self._known: Known | None = None
         self._tried_at = float("-inf")
@@ -131,7 +138,9 @@ class Provider:
         return known if self._clock() - known.at < PAUSE_SECONDS else self._read_after(known)
 
     def _read_after(self, known: Known | None) -> Known:
-        with self._reading:
+        if not self._reading.acquire(timeout=_WAIT_SECONDS):
+            raise AuthenticationUnavailable("the keys of the identity provider are just being read: try again")
+        try:
             # Others may have asked meanwhile.
             if self._known is not None and self._known is not known:
                 return self._known
@@ -142,6 +151,8 @@ class Provider:
                     f"the identity provider cannot be asked now, so nobody can be let in by it: {self._why_away}"
                 )
             return self._known
+        finally:
+            self._reading.release()
 
     def _may_try(self) -> bool:
         return self._clock() - self._tried_at >= PAUSE_SECONDS
