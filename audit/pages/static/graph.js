@@ -60,7 +60,8 @@
         g.setEdge("root", node.id, { weight: 0, minlen: { collected: 1, purpose: 2, recipient: 3 }[node.kind] });
     }
     for (const edge of graph.edges)
-      if (edge.source !== edge.target) g.setEdge(edge.source, edge.target, { weight: 1 + Math.log2(edge.events) });
+      // Whole numbers: by fractions the placing may never end.
+      if (edge.source !== edge.target) g.setEdge(edge.source, edge.target, { weight: 1 + Math.round(Math.log2(edge.events)) });
     dagre.layout(g);
     const columns = new Map();
     for (const node of graph.nodes) {
@@ -203,5 +204,14 @@
     });
   }
 
-  document.addEventListener("lineage:shown", () => document.querySelectorAll("[data-graph]").forEach(draw));
+  document.addEventListener("lineage:shown", () => document.querySelectorAll("[data-graph]").forEach((place) => {
+    try {
+      draw(place);
+    } catch (error) {
+      // The table has it all.
+      place.querySelector(".drawing").hidden = true;
+      document.querySelector("#graph-table details").open = true;
+      console.error(error);
+    }
+  }));
 })();

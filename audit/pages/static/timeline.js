@@ -64,8 +64,11 @@
     for (const link of links) {
       const shape = link.firstElementChild;
       link.setAttribute("aria-label", shape.getAttribute("aria-label") ?? "");
-      link.setAttribute("href", link.getAttribute("href") ?? link.getAttributeNS("http://www.w3.org/1999/xlink", "href"));
-      link.removeAttributeNS("http://www.w3.org/1999/xlink", "href");
+      const XLINK = "http://www.w3.org/1999/xlink";
+      const href = link.getAttribute("href") ?? link.getAttributeNS(XLINK, "href");
+      // In this order: a browser forgets the one with the other.
+      link.removeAttributeNS(XLINK, "href");
+      link.setAttribute("href", href);
       shape.removeAttribute("aria-label");
       link.setAttribute("tabindex", "-1");
     }
