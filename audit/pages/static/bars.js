@@ -4,7 +4,7 @@
 
 const COLOURS = 10;
 // So that few bars are not as wide as walls.
-const FEWEST_PERIODS = 20;
+const FEWEST_PERIODS = 12;
 const OF_VERDICTS = { violation: "var(--violation)", gap: "var(--gap)", lawful: "var(--lawful)" };
 
 for (const figure of document.querySelectorAll("figure.bars")) {
