@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "totals": ("infra.cli.audit:totals", "Count events by activity, verdict, clause and recipient"),
     "explain": ("infra.cli.explain:explain", "Tell why an event has its verdict, and on which evidence"),
     "judge": ("infra.cli.audit:judge", "Judge histories in a file, without Kafka or ClickHouse"),
-    "verify": ("infra.cli.verify:verify", "Recompute every verdict from the log, and name each difference"),
+    "verify": ("infra.cli.verify:verify", "Check seals, rows and verdicts, and name each difference"),
     "erase": ("infra.cli.erase:erase", "Erase a person: everyone who was given their data is asked"),
     "requests": ("infra.cli.requests:requests", "Show the queue of erasures; verify, hold, retry, confirm"),
     "certificate": ("infra.cli.certificate:certificate", "Show and check certificates of erasure"),
