@@ -197,11 +197,7 @@ class Loader:
                 self._table.insert(block, _token(intent, month))
         self._request_revisions(self._table.facts(rows))
         self._commit([TopicPartition(LINEAGE, i.partition, i.end + 1) for i in intents])
-        for intent in intents:
-            mine = np.flatnonzero(partitions == intent.partition)
-            self._sealing.add(
-                intent.partition, offsets[mine], *([of[i] for i in mine.tolist()] for of in (keys, values))
-            )
+        self._sealing.add_batch(partitions, offsets, keys, values)
         self.loaded += len(messages)
 
     def _decode(

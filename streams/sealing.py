@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +87,24 @@ class Sealing:
     def forget(self) -> None:
         """The partitions are another loader's."""
         self._open = {}
+
+    def add_batch(
+        self,
+        partitions: npt.NDArray[np.int64],
+        offsets: npt.NDArray[np.int64],
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+    ) -> None:
+        """A batch that has been loaded and committed; records of a partition in order. See `add`."""
+        # Messages come in runs of one partition.
+        bounds = [0, *(np.flatnonzero(np.diff(partitions)) + 1).tolist(), len(partitions)]
+        held: dict[int, tuple[list[bytes], list[bytes]]] = {}
+        for start, stop in pairwise(bounds):
+            its_keys, its_values = held.setdefault(int(partitions[start]), ([], []))
+            its_keys += keys[start:stop]
+            its_values += values[start:stop]
+        for partition, (its_keys, its_values) in held.items():
+            self.add(partition, offsets[partitions == partition], its_keys, its_values)
 
     def add(
         self, partition: int, offsets: npt.NDArray[np.int64], keys: Sequence[bytes], values: Sequence[bytes]
