@@ -20,6 +20,7 @@ from audit.pages.forms import Form
 from audit.pages.person_view import PersonPages
 from audit.pages.rendering import query
 from audit.pages.visits import Desk, Visit, Visiting, go, serve_page
+from processors.reasons import REASONS
 
 # What stands at the head of the page, or beside the text, and is not told again.
 _ASIDE = frozenset({"event", "verdict", "finding", "stored", "revisions"})
@@ -82,6 +83,7 @@ def event_router(desk: Desk) -> APIRouter:
             event=event,
             head=[text for label, texts in told if label == "event" for text in texts],
             judged=[text for label, texts in told if label == "verdict" for text in texts],
+            stored=[] if event.get("agrees", True) else _stored_reasons(event),
             paragraphs=[(label, texts) for label, texts in told if label not in _ASIDE],
             crumbs=crumbs,
             events=events,
@@ -93,6 +95,12 @@ def event_router(desk: Desk) -> APIRouter:
     serve_page(router, "/events/{event_id}", "event", alone)
     serve_page(router, "/events/{event_id}", "event", told, ["POST"])
     return router
+
+
+def _stored_reasons(event: dict[str, Any]) -> list[tuple[str, str]]:
+    """(clause, reason) of what the stored verdict found: a finding is stored as `outcome clause reason`."""
+    stored = [finding.split(" ") for finding in event["revisions"][-1]["findings"]]
+    return [(" ".join(words[1:-1]), REASONS.get(words[-1], words[-1].replace("_", " "))) for words in stored]
 
 
 _TITLES = {

@@ -57,9 +57,12 @@ class Guard:
 
 
 def is_from_here(headers: Headers) -> bool:
-    """Whether a page of this very host sends the request: browsers tell the origin of every POST."""
-    origin, host = headers.get("origin", ""), headers.get("host", "")
+    """Whether a page of this very host sends the request, or what is no browser: browsers tell the origin of a POST,
+    and only they have somebody's cookie."""
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return False
+    origin = headers.get("origin")
+    if origin is None:
+        return "cookie" not in headers
     # The scheme is not compared: what speaks TLS may stand before this server.
-    return bool(host) and urlsplit(origin).netloc.lower() == host.lower()
+    return urlsplit(origin).netloc.lower() == headers.get("host", "").lower() != ""

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from audit.api.errors import ApiError
 from audit.pages.forms import Form
-from audit.pages.visits import Desk, Visiting, go, serve_page
+from audit.pages.visits import Desk, Visit, Visiting, go, serve_page
 
 _MOST_USER = 512
 
@@ -18,7 +18,7 @@ def home_router(desk: Desk) -> APIRouter:
     router = APIRouter()
 
     def home(visit: Visiting) -> Response:
-        return desk.page(visit, "home.html", "Find a person", problem="", user="")
+        return _page(visit)
 
     def search(visit: Visiting, form: Form) -> Response:
         user, reason = form.get("user", ""), form.get("reason", "")
@@ -28,13 +28,14 @@ def home_router(desk: Desk) -> APIRouter:
             told = visit.caller.reason(reason)
             alias = desk.services.alias_of(user)
         except UnicodeEncodeError:
-            return _again(visit, "the user id is no valid Unicode text", "")
+            return _page(visit, "the user id is no valid Unicode text", "", 400)
         except ApiError as error:
-            return _again(visit, error.message, user)
+            return _page(visit, error.message, user, 400)
         return go(f"/people/{desk.sessions.open_case(visit.session, user, alias, told).id}")
 
-    def _again(visit: Visiting, problem: str, user: str) -> Response:
-        return desk.page(visit, "home.html", "Find a person", status=400, problem=problem, user=user)
+    def _page(visit: Visit, problem: str = "", user: str = "", status: int = 200) -> Response:
+        cases = desk.sessions.cases(visit.session)
+        return desk.page(visit, "home.html", "Find a person", status=status, problem=problem, user=user, cases=cases)
 
     serve_page(router, "/", None, home)
     serve_page(router, "/people", "lineage", search, ["POST"])

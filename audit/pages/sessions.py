@@ -134,6 +134,11 @@ class Sessions:
         with self._lock:
             return session.breaches.get(breach_id)
 
+    def cases(self, session: Session) -> list[Case]:
+        """Those that are open, the one opened last first."""
+        with self._lock:
+            return list(reversed(session.cases.values()))
+
     def keep_reason(self, session: Session, reason: str) -> None:
         """Keeps why its client looks, so that it need not be said for every page."""
         with self._lock:

@@ -152,6 +152,11 @@ def test_a_form_of_another_site_does_nothing(auditor: Browser, database: Client,
     assert auditor.get("/").url.path == "/"
 
 
+def test_what_is_no_browser_is_told_that_there_is_no_such_page(api: ApiProcess) -> None:
+    assert httpx.post(f"{api.url}/no-such-api", json={}).status_code == 404
+    assert httpx.post(f"{api.url}/people", data={"user": ANN, "reason": WHY}).headers["location"] == "/sign-in"
+
+
 # Everything that is answered
 
 
