@@ -11,7 +11,6 @@ from typing import Any
 from audit.erasures import left_of_term, request_answer
 from processors.erasure import ENDED, FINAL, STORE
 from processors.erasure_certificate import EVIDENCE
-from processors.erasure_commands import Grade
 
 STATES: Mapping[str, str] = {
     "received": "It was received. The term begins once the person’s identity is verified.",
@@ -77,8 +76,3 @@ def by_kind(targets: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[d
     )
     stores = [one for one in ordered if one["recipient"].startswith(STORE)]
     return [one for one in ordered if not one["recipient"].startswith(STORE)], stores
-
-
-def is_weak(grade: str) -> bool:
-    """Whether the evidence is less than the recipient's word."""
-    return Grade[grade] < Grade.claimed
