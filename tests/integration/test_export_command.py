@@ -111,6 +111,10 @@ def test_under_the_version_by_which_it_was_judged_nothing_changes(lineage: Linea
     assert len(differing) < len(judged) / 10
     under_two = read(export(lineage, user, "parquet", "--policy-version", "2"))
     assert {row["policy_version"] for row in under_two if row["verdict"] is not None} == {2}
+    shown = lineage("subject", user, "--policy-version", "2")["events"]
+    assert {event["event_id"]: event["verdict"] for event in shown} == {
+        row["event_id"]: row["verdict"] for row in under_two
+    }
 
 
 def read(document: bytes) -> list[dict[str, Any]]:
