@@ -73,9 +73,9 @@ FROM
 )
 """
 # A random-looking id that is the same for the same person.
-_SUBJECT = """reinterpretAsUUID(concat(
+SUBJECT = """reinterpretAsUUID(concat(
     reinterpretAsFixedString(sipHash64(person, 1)), reinterpretAsFixedString(sipHash64(person, 2))))"""
-_SUBJECTS = f"SELECT {_SUBJECT} FROM (SELECT number AS person FROM numbers(%(start)s, %(n)s))"
+SUBJECTS = f"SELECT {SUBJECT} FROM (SELECT number AS person FROM numbers(%(start)s, %(n)s))"
 
 
 def run(
@@ -90,12 +90,10 @@ def run(
         raise ValueError("more people must have events than are erased: one is purged alone, others are read")
     client = connect(clickhouse)
     progress(f"filling the table with {rows:,} events of {people:,} people")
-    for start in range(0, rows, _AT_ONCE):
-        n = min(_AT_ONCE, rows - start)
-        execute(client, _FILL.format(subject=_SUBJECT), {"rows": rows, "people": people, "start": start, "n": n})
+    fill(client, rows, people)
     gone, alone, kept = (_subjects(client, people, *span) for span in ((0, erased), (erased, 1), (erased + 1, 1000)))
     progress("waiting for the engine's merges")
-    _settle(client)
+    settle(client)
     progress("reading")
     before = _Reader(clickhouse, kept)
     with before:
@@ -115,7 +113,14 @@ def run(
     return {"results": results, "ratios": {ONE: round(one.seconds / (batch.seconds / erased), 1)}}
 
 
-def _settle(client: Any) -> None:
+def fill(client: Any, rows: int, people: int) -> None:
+    """Puts a year of events into an empty table."""
+    for start in range(0, rows, _AT_ONCE):
+        n = min(_AT_ONCE, rows - start)
+        execute(client, _FILL.format(subject=SUBJECT), {"rows": rows, "people": people, "start": start, "n": n})
+
+
+def settle(client: Any) -> None:
     """Until the engine merges no more: what it does after a fill is not what is measured."""
     deadline, quiet = time.monotonic() + _SETTLED_WITHIN_S, 0
     while quiet < 5 and time.monotonic() < deadline:
@@ -125,7 +130,7 @@ def _settle(client: Any) -> None:
 
 
 def _subjects(client: Any, people: int, start: int, n: int) -> list[UUID]:
-    return [subject for (subject,) in execute(client, _SUBJECTS, {"start": start, "n": min(n, people - start)})]
+    return [subject for (subject,) in execute(client, SUBJECTS, {"start": start, "n": min(n, people - start)})]
 
 
 def _purged(system: str, done: Purged, people: int) -> dict[str, Any]:

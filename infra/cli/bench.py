@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from infra.cli.bench_audit import measure_audit, tell_audit
 from infra.cli.options import json_option, located, say, table, write_json
 from infra.local.clickhouse import LocalClickHouse
 from infra.local.jars import default_cache_dir, ensure_jars
@@ -25,7 +26,7 @@ from streams.kafka import Kafka
 from streams.policies import load_policy, policy_record
 from streams.publishing import publish_policies, publish_recipients
 
-NAMES = ("tagger", "loader", "erasure")
+NAMES = ("tagger", "loader", "erasure", "audit")
 
 
 @click.command()
@@ -33,10 +34,13 @@ NAMES = ("tagger", "loader", "erasure")
 @click.option("--people", type=click.IntRange(1), help="How many people the events are of.")
 @click.option("--events", type=click.IntRange(1), help="Events for ours.")
 @click.option("--peer-events", type=click.IntRange(1), help="Events for the peer, which is slower.")
-@click.option("--rows", type=click.IntRange(1000), help="erasure: rows in the table; 20 million.")
+@click.option("--rows", type=click.IntRange(1000), help="erasure, audit: rows in the table; 20 million.")
 @click.option("--erased", type=click.IntRange(1), help="erasure: how many people are purged as one batch; 10,000.")
 @click.option("--requests", type=click.IntRange(0), help="erasure: requests to dispatch, 0 for none; 1,000.")
 @click.option("--targets", type=click.IntRange(1), help="erasure: recipients of each request; 20.")
+@click.option("--seconds", type=click.FloatRange(0.1), help="audit: how long each role asks; 15.")
+@click.option("--clients", type=click.IntRange(1), help="audit: clients that ask at once; 2.")
+@click.option("--folder", type=click.Path(path_type=Path), help="audit: keeps the filled database for the next time.")
 @json_option
 @located
 def bench(
@@ -48,6 +52,9 @@ def bench(
     erased: int | None,
     requests: int | None,
     targets: int | None,
+    seconds: float | None,
+    clients: int | None,
+    folder: Path | None,
     as_json: bool,
     settings: Settings,
 ) -> None:
@@ -56,31 +63,43 @@ def bench(
     tagger, loader: against a plain Faust agent that does the same, in one run: events a second, CPU microseconds an
     event, memory, and how many times the peer's throughput per CPU second ours is. erasure: how long the purge of many
     people from a full table takes, against one person alone, and what a reader feels of it; and how long from many
-    requests to the last command at many recipients.
+    requests to the last command at many recipients. audit: the mixes of GDPRbench's roles over the API, and one
+    person's whole lineage.
 
     \b
     Examples:
       lineage bench tagger --json
       lineage bench erasure --rows 2000000
+      lineage bench audit --folder /var/tmp/lineage-bench
     """
-    given = {"people": people, "events": events, "peer_events": peer_events, "rows": rows, "erased": erased}
+    given: dict[str, Any] = {"people": people, "events": events, "peer_events": peer_events}
+    given |= {"rows": rows, "erased": erased, "seconds": seconds, "clients": clients}
     dispatched = {"requests": 1000 if requests is None else requests, "targets": targets or 20}
-    of_erasure = {"people", "rows", "erased"}
-    taken = of_erasure if name == "erasure" else given.keys() - of_erasure | {"people"}
+    of_jobs = {"people", "events", "peer_events"}
+    taken = {"erasure": {"people", "rows", "erased"}, "audit": {"people", "rows", "seconds", "clients"}}.get(
+        name, of_jobs
+    )
     if strange := [key for key, size in given.items() if size and key not in taken]:
         raise click.UsageError(f"--{strange[0].replace('_', '-')} is not for {name}")
     sizes = {key: size for key, size in given.items() if size}
     # A benchmark that is told to end must take its broker along.
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-    with tempfile.TemporaryDirectory(prefix="lineage-bench-") as folder:
-        if name == "erasure":
-            answer = _measure_erasure(Path(folder), sizes)
+    if folder is not None and name != "audit":
+        raise click.UsageError(f"--folder is not for {name}")
+    with tempfile.TemporaryDirectory(prefix="lineage-bench-") as temporary:
+        if name == "audit":
+            answer = measure_audit(folder or Path(temporary), settings, sizes)
+        elif name == "erasure":
+            answer = _measure_erasure(Path(temporary), sizes)
             if dispatched["requests"]:
-                answer["results"] += _measure_dispatch(Path(folder) / "stack", settings, dispatched)["results"]
+                answer["results"] += _measure_dispatch(Path(temporary) / "stack", settings, dispatched)["results"]
         else:
-            answer = _measure(name, Path(folder), settings, sizes)
+            answer = _measure(name, Path(temporary), settings, sizes)
     if as_json:
         write_json(answer)
+        return
+    if name == "audit":
+        tell_audit(answer)
         return
     if name == "erasure":
         _tell_erasure(answer)
