@@ -85,6 +85,8 @@ def wrong_with(command: Shown) -> str | None:
         context = click.Context(below, parent=context, info_name=name)
         found = below
     cut = "…" in words or "..." in words
+    if isinstance(found, click.Group) and not (words or found.invoke_without_command) and command.is_whole:
+        return f"{' '.join(command.words)}: it does nothing by itself"
     try:
         given, left, _ = found.make_parser(context).parse_args([word for word in words if word not in ("…", "...")])
     except click.UsageError as error:
@@ -130,6 +132,7 @@ def test_commands_are_found_in_the_documents() -> None:
         ("lineage subject u-1 --clickhouse x", "No such option"),
         ("lineage requests hold X", "without"),
         ("lineage nothing", "there is no nothing"),
+        ("lineage migrate", "does nothing by itself"),
         ("lineage api token make", "there is no make"),
         ("lineage wait && lineage totals --jsn", "No such option"),
         ("lineage explain A B", "too many"),
