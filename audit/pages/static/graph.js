@@ -124,7 +124,8 @@
     const kind = edge.violations ? "bad" : edge.gaps ? "unsure" : "";
     const width = 1.5 + 9 * Math.sqrt(edge.events / most);
     const label = `${names.get(edge.source)} to ${names.get(edge.target)}: ${told(edge)}`;
-    const link = element("a", { href: edge.href, class: `edge ${kind}`, "aria-label": label });
+    const link = element("a", { href: edge.href, class: `edge ${kind}` });
+    // It is the name of the link, too.
     link.append(element("title", {}, label));
     link.append(element("path", { d, class: "reach" }));
     link.append(element("path", { d, class: "flow all", "stroke-width": width }));
@@ -146,7 +147,7 @@
     const kind = node.violations ? "bad" : node.gaps ? "unsure" : "";
     const erasure = erasureText(node);
     const label = [plain(node.kind), node.name, node.kind === "recipient" ? node.about : "", told(node), erasure.slice(2)].filter(Boolean).join(", ");
-    const link = element("a", { href: node.href, class: `node ${node.kind} ${kind}`, "aria-label": label });
+    const link = element("a", { href: node.href, class: `node ${node.kind} ${kind}` });
     link.append(element("title", {}, label));
     link.append(element("rect", { x: left, y: top, width, height, rx: node.kind === "purpose" ? 20 : node.kind === "collected" ? 2 : 7, class: "box" }));
     const bad = node.violations ? `✕ ${number.format(node.violations)}` : node.gaps ? `? ${number.format(node.gaps)}` : "";

@@ -60,6 +60,7 @@
     svg.setAttribute("aria-label", "Timeline");
     // Its own style element is not allowed here; pages.css has what it says.
     svg.querySelectorAll("style").forEach((style) => style.remove());
+    svg.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
     const links = [...svg.querySelectorAll("a")];
     for (const link of links) {
       const shape = link.firstElementChild;
