@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import APIRouter, FastAPI, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.routing import Mount
 
 from audit.api.app import PATH, audit_app
 from audit.api.errors import ApiError
@@ -103,13 +105,14 @@ def build_app(settings: Settings, connectors: Callable[[], Connectors], local_ur
     )
     app.include_router(_operation_router(intake, clickhouse, metrics))
     services = _audit_services(settings, clickhouse, authenticate, connectors)
-    app.mount(PATH, audit_app(services))
+    app.router.routes.append(_below(PATH, audit_app(services)))
     # Last: it takes whatever is left.
     if oidc is None or provider is None or oidc.sign_in is None:
-        app.mount("/", pages_app(pages_desk(services)))
+        app.router.routes.append(_below("/", pages_app(pages_desk(services))))
     else:
         public_url = _public_url(settings, connectors().public_url or local_url)
-        app.mount("/", _pages_with_sign_in(services, oidc, oidc.sign_in, provider, public_url))
+        pages = _pages_with_sign_in(services, oidc, oidc.sign_in, provider, public_url)
+        app.router.routes.append(_below("/", pages))
     return app
 
 
@@ -184,6 +187,14 @@ def _operator(settings: Settings) -> Operator:
         what = "; ".join(str(error).splitlines())
         # Coming again will not help before somebody has seen to it.
         raise ApiError("unavailable", f"who runs the app cannot be read from {FILE}: {what}") from None
+
+
+def _below(path: str, app: FastAPI) -> Mount:
+    """An app that takes every path below this one: a line break in a path ends the framework's own pattern, and nobody
+    would answer as documented."""
+    mount = Mount(path, app)
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
 
 
 def _operation_router(intake: ErasureIntake, clickhouse: ClickHousePool, metrics: ApiMetrics) -> APIRouter:
