@@ -271,6 +271,8 @@ def test_a_loader_that_is_killed_leaves_one_chain(loaded: Lineage) -> None:
         part = json.loads((loaded.data / "stack.json").read_text())["parts"]["loader"]
         if part["pid"]:
             os.kill(part["pid"], signal.SIGKILL)
+        # What is on its way is no difference.
+        assert differences(loaded) == []
     loaded("wait", "--timeout", "120")
 
     def is_sealed() -> bool:
@@ -284,7 +286,14 @@ def test_a_loader_that_is_killed_leaves_one_chain(loaded: Lineage) -> None:
 
 def test_whoever_is_erased_is_not_missed(loaded: Lineage) -> None:
     request = loaded("erase", LEAVES)["request_id"]
-    until(lambda: bool(loaded("requests", request)["state"] == "completed"), 120)
+
+    def is_over() -> bool:
+        # Nor is a purge that is under way.
+        log, rows = looked(loaded)
+        assert (log["differences"], rows["differences"], rows["uncertified"]) == ([], [], 0)
+        return bool(loaded("requests", request)["state"] == "completed")
+
+    until(is_over, 120)
     with table(loaded) as client:
         assert client.execute("SELECT count() FROM lineage WHERE request_id = %(id)s", {"id": request}) == [(0,)]
     log, rows = looked(loaded)
