@@ -15,10 +15,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.api.errors import ApiError, Unavailable
+from audit.api.permissions import OPERATIONS
 from processors.api_clients import AuthenticationUnavailable, Forbidden, Unauthorized
 from sinks.clickhouse.errors import ClickHouseError, TransientError
 
@@ -105,15 +106,14 @@ def error_of(error: Exception) -> ApiError:
 def _told(request: Request, error: Exception) -> Response:
     headers = dict(getattr(error, "headers", None) or {})
     if "Allow" in headers:
-        headers["Allow"] = ", ".join(sorted(_methods(request)))
+        headers["Allow"] = ", ".join(sorted(_methods(request))) or headers["Allow"]
     return _error(error_of(error), headers)
 
 
 def _methods(request: Request) -> set[str]:
-    """What may be asked of this path, by all routes of it: the framework tells those of the first one."""
-    routes = [route for route in request.app.routes if isinstance(route, Route)]
-    found = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return {method for methods in found for method in methods}
+    """What may be asked of this path, by all operations of it: the framework tells that of the first one."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    return {operation.method for operation in OPERATIONS.values() if compile_path(operation.path)[0].match(path)}
 
 
 def _of_clickhouse(error: ClickHouseError) -> ApiError:

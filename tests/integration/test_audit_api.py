@@ -473,3 +473,12 @@ def test_both_reasons_must_be_one(auditor: httpx.Client) -> None:
 def test_what_is_not_allowed_tells_all_that_is(auditor: httpx.Client) -> None:
     answer = auditor.put(f"{V1}/subjects/lineage")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+
+
+@pytest.mark.parametrize(
+    "path", ["/recipients/a%0Ab", "/recipients/%0A", "/requests/%0A/certificate", "/%0A", "/no/such"]
+)
+def test_whatever_the_path_holds_errors_are_told_alike(auditor: httpx.Client, path: str) -> None:
+    answer = auditor.get(V1 + path)
+    assert answer.status_code in (400, 404)
+    assert answer.json()["error"]["code"] in ("not_found", "invalid_request")
