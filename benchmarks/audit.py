@@ -39,6 +39,11 @@ _WARMING_UP = 20
 _PEER_QUERIES = 30
 _PEER_QUERY = f"SELECT * FROM {PLAIN} WHERE subject = %(subject)s ORDER BY occurred_at"
 
+_PARTS = """
+SELECT sum(bytes_on_disk), count() FROM system.parts
+WHERE active AND database = currentDatabase() AND table = 'lineage'
+"""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -72,9 +77,10 @@ def run(
     for role, mix in asked.ROLES.items():
         say(f"the mix of the {role}")
         results += _role(target, world, role, mix, seconds, clients)
-    [(disk,)] = execute(connection, "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = 'lineage'")
+    [(disk, parts)] = execute(connection, _PARTS)
     connection.disconnect()
-    answer: dict[str, Any] = {"rows": rows, "people": people, "clients": clients, "bytes_on_disk": disk}
+    answer: dict[str, Any] = {"rows": rows, "people": people, "clients": clients}
+    answer |= {"bytes_on_disk": disk, "parts": parts}
     return answer | {"results": results, "ratios": {PEER: round(ratio, 1)}}
 
 

@@ -16,8 +16,10 @@ from clickhouse_driver import Client
 from sinks.clickhouse.client import execute, external_table
 from sinks.clickhouse.errors import sorted_errors
 
-_STORE_PEOPLE = "INSERT INTO looked_at (subject, look_id, reason) VALUES"
-_STORE = "INSERT INTO looks (look_id, at, client, role, operation, people, subject_matter) VALUES"
+_STORE_PEOPLE = "INSERT INTO looked_at (subject, look_id, reason) SETTINGS async_insert = 0 VALUES"
+_STORE = (
+    "INSERT INTO looks (look_id, at, client, role, operation, people, subject_matter) SETTINGS async_insert = 0 VALUES"
+)
 _COLUMNS = "look_id, at, client, role, operation, people, subject_matter"
 _CONDITIONS: Mapping[str, str] = {
     "client": "client = %(client)s",
@@ -65,12 +67,11 @@ def insert_looks(client: Client, looks: Sequence[Look]) -> None:
     """Returns when ClickHouse has them. Raises ClickHouseError: then some may be stored."""
     people = [(look.subject, look.look_id, look.reason) for look in looks if look.subject is not None]
     rows = [(x.look_id, _time(x.at), x.client, x.role, x.operation, x.people, x.subject_matter) for x in looks]
-    settings = {"async_insert": 0}
     with sorted_errors():
         # A look counts by its row in `looks`; so that one comes last.
         if people:
-            client.execute(_STORE_PEOPLE, people, settings=settings)
-        client.execute(_STORE, rows, settings=settings)
+            client.execute(_STORE_PEOPLE, people)
+        client.execute(_STORE, rows)
 
 
 def looks_page(
