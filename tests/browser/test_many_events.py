@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse]
 
 LONG = "long@shop"
 EVENTS = 10_000
-SHOWN = {"": "#graph a.node", "/timeline": "#timeline svg", "/events": "main table tbody tr"}
+SHOWN = {"": ".graph .drawing a.node", "/timeline": ".timeline .drawing svg", "/events": "main table tbody tr"}
 # What one page may weigh, so that a slow machine shows it: bytes of HTML, elements drawn.
 BYTES, ELEMENTS = 1_000_000, 10_000
 
@@ -42,7 +42,7 @@ def life() -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def long_lived(api: ApiProcess) -> ApiProcess:
-    client = connect(api.settings.clickhouse)
+    client = connect(api.settings.clickhouse())
     groups: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
     for row in life():
         groups.setdefault(tuple(row), []).append(tuple(row.values()))

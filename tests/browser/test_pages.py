@@ -64,7 +64,7 @@ def somebody(lineage: Lineage) -> str:
             events[event["user_id"]] += 1
             onward[event["user_id"]] += event["topic"] == "sharing" and event.get("discloser", "self") != "self"
     best, most = "", -1
-    for user in [user for user, n in events.most_common() if 60 <= n <= 400 and onward[user]][:8]:
+    for user in [user for user, n in events.most_common() if 60 <= n <= 160 and onward[user]][:8]:
         shown = lineage("subject", user)["events"]
         unlawful = sum(event["verdict"] in ("violation", "gap") for event in shown)
         if unlawful > most:
