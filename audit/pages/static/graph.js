@@ -4,7 +4,7 @@
 
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
-  const WIDTH = { collected: 160, purpose: 176, recipient: 200 };
+  const WIDTH = { collected: 180, purpose: 176, recipient: 200 };
   const LINE = 17, GAP = 14, MARGIN = 16, HEADING = 22, TIP = 9;
   // More numbers would hide what they stand at; all are in the titles and in the table.
   const NUMBERED = 20;
