@@ -12,10 +12,11 @@ import random
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from itertools import accumulate
-from threading import Thread
+from threading import Barrier, BrokenBarrierError, Thread
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -194,22 +195,32 @@ def _role(
 ) -> list[dict[str, Any]]:
     times: dict[str, list[float | None]] = {query: [] for query in mix.queries}
     failed: list[BaseException] = []
-    begin = time.monotonic()
+    # Each query once before it counts, on a connection that is open.
+    ready = Barrier(clients + 1, timeout=300)
 
     def work(seed: int) -> None:
         try:
             client, chance = _Client(target, world, seed), random.Random(seed)
             drawn = list(mix.queries)
+            for query in drawn[seed::clients]:
+                if client.ask(query, mix.distribution, role) is None:
+                    raise RuntimeError(f"{query} of the {role} is not answered as it should be: {asked.CALLS[query]}")
+            ready.wait()
+            begin = time.monotonic()
             while time.monotonic() < begin + seconds:
                 [query] = chance.choices(drawn, list(mix.queries.values()))
                 times[query].append(client.ask(query, mix.distribution, role))
             client.close()
         except BaseException as error:
             failed.append(error)
+            ready.abort()
 
     threads = [Thread(target=work, args=(seed,)) for seed in range(clients)]
     for thread in threads:
         thread.start()
+    with suppress(BrokenBarrierError):
+        ready.wait()
+    begin = time.monotonic()
     for thread in threads:
         thread.join()
     if failed:
