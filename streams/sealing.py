@@ -75,12 +75,12 @@ class Sealing:
         self._open = {}
         for partition, end in committed.items():
             last = self._reader.last(partition, self._key)
-            if last is None:
-                # The log of a system that had no seals before begins to be sealed where it is loaded from now on.
-                self._open[partition] = _Open(0, NOTHING_BEFORE, end, end)
-                continue
-            self._open[partition] = _Open(last.number + 1, last.hash, last.end, last.end)
-            for messages in read_range(self._kafka, LINEAGE, partition, last.end, end):
+            # Without a seal the chain begins with the log, also in a system that had no seals before: nobody can tell
+            # one from a loader that died before its first.
+            self._open[partition] = _Open(0, NOTHING_BEFORE, 0, 0)
+            if last is not None:
+                self._open[partition] = _Open(last.number + 1, last.hash, last.end, last.end)
+            for messages in read_range(self._kafka, LINEAGE, partition, self._open[partition].end, end):
                 offsets = np.fromiter((m.offset() for m in messages), np.int64, len(messages))
                 self.add(partition, offsets, [m.key() or b"" for m in messages], [m.value() or b"" for m in messages])
 
