@@ -85,6 +85,18 @@ def checked(kafka: Kafka) -> LogCheck:
     return check_log(SealedLog(kafka), [KEY.public_key()])
 
 
+def test_a_loader_that_dies_before_the_first_seal_leaves_nothing_unsealed(kafka: Kafka) -> None:
+    write(kafka, 20)
+    dies = Member(kafka, "0")
+    assert dies.load(20) == 20
+    dies.consumer.close()
+    heir = Sealing(kafka, KEY, "0")
+    heir.start()
+    heir.take_over({0: 20})
+    found = heir._open[0]
+    assert (found.number, found.start, found.end, found.digest.records) == (0, 0, 20, 20)
+
+
 def test_whoever_takes_over_seals_on_and_whoever_wakes_up_too_late_does_not(kafka: Kafka) -> None:
     write(kafka, 100)
     first = Member(kafka, "1")
@@ -99,11 +111,11 @@ def test_whoever_takes_over_seals_on_and_whoever_wakes_up_too_late_does_not(kafk
     first.seal()
     found = checked(kafka)
     assert found.differences == []
-    assert (found.seals, found.sealed, found.heads[0].end) == (2, 70 + loaded, 70 + loaded)
+    assert (found.seals, found.sealed, found.heads[0].end) == (2, 90 + loaded, 90 + loaded)
     write(kafka, 10)
     second.load(100)
     second.seal()
-    assert [seal.start for seal in SealedLog(kafka).seals(0)] == [0, 40, 70 + loaded]  # type: ignore[union-attr]
+    assert [seal.start for seal in SealedLog(kafka).seals(0)] == [0, 60, 90 + loaded]  # type: ignore[union-attr]
     assert checked(kafka).differences == []
     second.consumer.close()
     first.consumer.close()
@@ -136,4 +148,4 @@ def test_a_log_that_was_cut_off_at_its_beginning_is_named(kafka: Kafka) -> None:
     [future] = admin.delete_records([TopicPartition(LINEAGE, 0, 10)]).values()
     future.result(30)
     found = [one for one in checked(kafka).differences if one.reason == "records"]
-    assert [(one.start, one.end) for one in found] == [(0, 40)]
+    assert [(one.start, one.end) for one in found] == [(0, 60)]

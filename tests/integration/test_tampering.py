@@ -64,7 +64,7 @@ def differences(lineage: Lineage) -> list[dict[str, Any]]:
     return list(rows["differences"])
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
