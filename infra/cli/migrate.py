@@ -75,8 +75,11 @@ def apply_migrations(cluster: str | None, as_json: bool, settings: Settings) -> 
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with a line `USER ROLE PASSWORD` for each user to make; of a password only a salted hash is printed.",
 )
+@json_option
 @located
-def print_accounts(database: str | None, cluster: str | None, users: Path | None, settings: Settings) -> None:
+def print_accounts(
+    database: str | None, cluster: str | None, users: Path | None, as_json: bool, settings: Settings
+) -> None:
     """Print the SQL that makes a role for each job, with the grants it needs and no more; changes nothing.
 
     An administrator of ClickHouse runs it, before the migrations and again after an upgrade. Which role may do what:
@@ -91,5 +94,8 @@ def print_accounts(database: str | None, cluster: str | None, users: Path | None
             statements += accounts.user_statements(accounts.read_users(users.read_text(encoding="utf-8")), cluster)
         except accounts.UsersError as error:
             raise SettingsError(f"{users}: {error}") from None
+    if as_json:
+        write_json({"statements": statements})
+        return
     for statement in statements:
         click.echo(statement + ";")
