@@ -54,6 +54,11 @@ REMAINS: tuple[Remains, ...] = (
     ),
     Remains(("lineage",), "the record of what was collected, disclosed and decided", _RANDOM),
     Remains(("erased-subjects",), "the random number, so that no rebuild brings anything back", _RANDOM),
+    Remains(
+        ("lineage-seals",),
+        "digests of ranges of that record, signed, so that a change of it shows",
+        "a digest of many records holds none of them",
+    ),
     Remains(("violations",), "verdicts that were violations or gaps", _RANDOM, days=90),
     Remains(("revision-requests",), "orders to judge again", _RANDOM, days=7),
     Remains(

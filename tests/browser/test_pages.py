@@ -45,7 +45,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     lineage = Lineage(Path(given) if given else tmp_path_factory.mktemp("pages") / "data")
     try:
         if not given:
-            done = lineage.run("demo", "--keep", "--people", "80", "--months", "3", timeout=600)
+            done = lineage.run("demo", "--keep", "--people", "80", "--data", str(lineage.data), timeout=600)
             assert done.returncode == 0, done.stderr
         state = json.loads((lineage.data / "stack.json").read_text())
         yield Demo(lineage, f"http://{state['api']}", somebody(lineage))

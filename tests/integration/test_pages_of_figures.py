@@ -557,7 +557,7 @@ HOSTILE = [
     EVIL,
     "' OR 1=1 --",
     "%(recipient)s",
-    "{{ 7*7 }}",
+    "{{ 1234*4321 }}",
     "\x00",
     "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"),
     "../../etc/passwd",
@@ -579,7 +579,7 @@ def test_hostile_input_fails_nothing_and_is_escaped(auditor: Visitor, path: str)
             assert answer.status_code in (200, 400, 403, 404), (name, value, answer.text)
             HtmlPage(answer.text)
             assert "<script>alert" not in answer.text
-            assert "49" not in answer.text if "7*7" in value else True
+            assert str(1234 * 4321) not in answer.text
         double = auditor.http.get(f"{path}?{name}=a&{name}=b&{name}[]=c&{name}=%ff%fe&{quote(EVIL)}=1")
         assert double.status_code in (200, 400, 403, 404)
 
