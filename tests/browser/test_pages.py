@@ -301,7 +301,7 @@ def test_an_erasure_shows_its_evidence_and_its_certificate(demo: Demo, auditor: 
     row.get_by_role("link").first.click()
     recipients = page.get_by_role("table", name=re.compile("Recipients"))
     expect(recipients.get_by_text("signed", exact=True).first).to_be_visible()
-    assert recipients.get_by_role("row").count() > 2
+    assert recipients.get_by_role("row").count() > 1, "a heading, and whoever got data"
     auditor.picture("erasure")
     page.get_by_role("link", name="Read it").click()
     expect(page.get_by_role("main")).to_contain_text(re.compile("signature", re.IGNORECASE))
