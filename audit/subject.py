@@ -5,7 +5,7 @@ Reads only. Takes the alias, never the user id: whoever asks has turned the one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -29,6 +29,7 @@ def subject_lineage(
     as_of: datetime | None = None,
     all_revisions: bool = False,
     knowledge: Knowledge | None = None,
+    whose: Callable[[UUID | None], None] = lambda _: None,
 ) -> dict[str, Any]:
     """The lineage of the person with this alias (16 bytes), ready for JSON.
 
@@ -41,9 +42,11 @@ def subject_lineage(
     lineage, to have got the data.
 
     as_of: only what occurred until then, an aware datetime. knowledge: all policies and registry entries; with it
-    each event has `consents`, the ids of the consents that its verdict rests on. Raises ClickHouseError.
+    each event has `consents`, the ids of the consents that its verdict rests on. whose: is told the subject as soon as
+    it is known, before the events are read. Raises ClickHouseError.
     """
     subject = subject_of_alias(client, alias)
+    whose(subject)
     if subject is None:
         return {"subject": None, "events": []}
     events = events_of_subject(client, subject, as_of, all_revisions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -49,6 +50,10 @@ class Caller:
     def looks_at(self, subject: UUID | None, reason: str) -> None:
         """Stores that it looks at one person; None: at nobody who is known. Raises ClickHouseError."""
         self._record.store(self.name, self.role, self.operation, int(subject is not None), subject, reason)
+
+    def look(self, reason: str) -> Callable[[UUID | None], None]:
+        """`looks_at` for this reason."""
+        return partial(self.looks_at, reason=reason)
 
     def looks_at_many(self, people: int, subject_matter: str) -> None:
         """Stores that it looks at so many people. subject_matter: what it asked, and why. Raises ClickHouseError."""

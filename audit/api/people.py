@@ -1,9 +1,11 @@
-"""One person's lineage with all that is known of it, as the API and the pages ask for it. Reads only; records no look:
-whoever asks has done that before anything is shown.
+"""One person's lineage with all that is known of it, as the API and the pages ask for it. Reads only, but for the look,
+which is recorded while the events are read: both take as long.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -34,6 +36,7 @@ class People:
     def lineage(
         self,
         alias: bytes,
+        look: Callable[[UUID | None], None],
         as_of: datetime | None = None,
         version: int | None = None,
         every_revision: bool = False,
@@ -41,7 +44,9 @@ class People:
     ) -> Lineage:
         """As `audit.subject.subject_lineage` gives it. version: as had this one been in force all the time.
 
-        consents: each event has the ids of the consents that its verdict rests on, which takes longer to find.
+        look: records who is looked at (`Caller.looks_at`); it has ended, or what it raises is raised, before anything
+        is answered. consents: each event has the ids of the consents that its verdict rests on, which takes longer to
+        find.
         """
         if version is not None and every_revision:
             raise ApiError("invalid_request", "all_revisions are as stored: ask for them without policy_version")
@@ -49,8 +54,20 @@ class People:
         if version is not None and version not in known.knowledge.policies:
             versions = ", ".join(map(str, sorted(known.knowledge.policies))) or "none"
             raise ApiError("not_found", f"this policy version was never published; published: {versions}")
-        with self._services.clickhouse.client() as client:
-            found = subject_lineage(client, alias, as_of, every_revision, known.knowledge if consents else None)
+        recorded: list[Future[None]] = []
+        with ThreadPoolExecutor(1, "look") as beside:
+            # The connection is given back before the look is waited for, which needs one as well.
+            with self._services.clickhouse.client() as client:
+                found = subject_lineage(
+                    client,
+                    alias,
+                    as_of,
+                    every_revision,
+                    known.knowledge if consents else None,
+                    lambda subject: recorded.append(beside.submit(look, subject)),
+                )
+            for one in recorded:
+                one.result()
         return found if version is None else under_policy(found, known.knowledge, version)
 
     def background(self, lineage: Lineage, alias: bytes, as_of: int | None = None) -> Background:
@@ -59,8 +76,3 @@ class People:
         operator = self._services.operator()
         with self._services.clickhouse.client() as client:
             return background_of(client, alias, lineage, known.policies, known.recipients, operator, now, as_of)
-
-
-def subject_of(lineage: Lineage) -> UUID | None:
-    """Whose it is; None: nobody is known by that alias, or they were erased."""
-    return None if lineage["subject"] is None else UUID(lineage["subject"])

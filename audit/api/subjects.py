@@ -24,7 +24,7 @@ from audit.api.parameters import (
     Version,
     ms,
 )
-from audit.api.people import People, subject_of
+from audit.api.people import People
 from audit.api.routes import serve
 from audit.api.services import Services
 from audit.exports.export import FORMATS, Export, export_lineage
@@ -46,8 +46,7 @@ def subjects_router(services: Services) -> APIRouter:
         # Of the alias: a cursor must not let anybody try user ids against it.
         paging = Paging(["lineage", alias.hex(), body.as_of, body.policy_version, body.all_revisions])
         after = paging.after(body.cursor, text, text, whole)
-        found = people.lineage(alias, body.as_of, body.policy_version, body.all_revisions)
-        caller.looks_at(subject_of(found), reason)
+        found = people.lineage(alias, caller.look(reason), body.as_of, body.policy_version, body.all_revisions)
         left = _behind(found["events"], after)
         if wants_lines(request):
             return _of_subject(lines(left), found)
@@ -83,8 +82,7 @@ def subjects_router(services: Services) -> APIRouter:
         alias = people.alias(body.user)
         paging = Paging(["accounting", alias.hex(), body.since, body.until])
         after = paging.after(body.cursor, text, text)
-        found = people.lineage(alias)
-        caller.looks_at(subject_of(found), reason)
+        found = people.lineage(alias, caller.look(reason))
         entries = accounting(found, people.background(found, alias), ms(body.since), ms(body.until))
         left = [x for x in entries if after is None or (x["date"], x["event_id"]) > after]
         if wants_lines(request):
@@ -98,8 +96,7 @@ def subjects_router(services: Services) -> APIRouter:
         for."""
         reason = caller.reason(body.reason)
         alias = people.alias(body.user)
-        found = people.lineage(alias, body.as_of)
-        caller.looks_at(subject_of(found), reason)
+        found = people.lineage(alias, caller.look(reason), body.as_of)
         background = people.background(found, alias, ms(body.as_of))
         return answer(access_report(found["subject"], found["events"], background))
 
@@ -109,8 +106,7 @@ def subjects_router(services: Services) -> APIRouter:
         if body.format not in FORMATS:
             raise ApiError("invalid_request", f"body.format: one of {', '.join(FORMATS)}")
         alias = people.alias(body.user)
-        found = people.lineage(alias, body.as_of, body.policy_version, body.all_revisions)
-        caller.looks_at(subject_of(found), reason)
+        found = people.lineage(alias, caller.look(reason), body.as_of, body.policy_version, body.all_revisions)
         made = export_lineage(found, body.format, people.background(found, alias, ms(body.as_of)))
         return _of_subject(download(made), found)
 

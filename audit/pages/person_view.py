@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
+from uuid import UUID
 
 from starlette.responses import Response
 
 from audit.api.errors import ApiError
 from audit.api.parameters import ms
-from audit.api.people import Lineage, People, subject_of
+from audit.api.people import Lineage, People
 from audit.exports.background import Background, Record, that_count
 from audit.pages.chosen import Chosen
 from audit.pages.sessions import Case
@@ -57,9 +58,9 @@ class PersonPages:
         """Records the look. consents: as in `People.lineage`. Raises `ApiError`, `Unavailable`, ClickHouseError."""
         case = self.case(visit, case_id)
         reason = visit.caller.reason(case.reason)
-        lineage = self._people.lineage(case.alias, chosen.as_of, chosen.version, chosen.every, consents)
-        subject = subject_of(lineage)
-        visit.caller.looks_at(subject, reason)
+        look = visit.caller.look(reason)
+        lineage = self._people.lineage(case.alias, look, chosen.as_of, chosen.version, chosen.every, consents)
+        subject = None if lineage["subject"] is None else UUID(lineage["subject"])
         background = self._people.background(lineage, case.alias, ms(chosen.as_of))
         span = None
         if subject is not None:

@@ -22,8 +22,8 @@ class PortTaken(Exception):
 def bind(host: str, port: int) -> socket.socket:
     """A socket at host and port (0: any free one), not listening yet. Raises `PortTaken`, `OSError`."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    # The protocol by name: asyncio turns Nagle's algorithm off only where it stands, and else every answer waits 40 ms for
-    # the client's acknowledgement.
+    # The protocol by name: asyncio turns Nagle's algorithm off only where it stands, and else every answer waits 40 ms
+    # for the client's acknowledgement.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
