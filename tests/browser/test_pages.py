@@ -135,10 +135,14 @@ def test_moving_through_time_changes_what_is_shown(demo: Demo, auditor: Auditor)
     auditor.find(demo.user)
     page = auditor.page
 
-    def events() -> int:
-        return int(re.sub(r"\D", "", (page.locator("#told").inner_text()).split("event")[0]))
+    told = page.locator("#told")
 
-    everything = events()
+    def events() -> int:
+        # A page that takes another's place clears this line and writes it again, so that screen readers say it.
+        expect(told).to_contain_text("event")
+        return int(re.sub(r"\D", "", told.inner_text().split("event")[0]))
+
+    everything, all_told = events(), told.inner_text()
     slide = page.get_by_label("Move through time")
     slide.focus()
     page.keyboard.press("Home")
@@ -149,12 +153,12 @@ def test_moving_through_time_changes_what_is_shown(demo: Demo, auditor: Auditor)
     slide.focus()
     page.keyboard.press("PageUp")
     page.keyboard.press("PageUp")
-    expect(page.locator("#told")).not_to_contain_text(f"{at_first} event")
+    expect(told).not_to_have_text(re.compile(f"^({at_first} event.*)?$"))
     assert at_first < events() < everything
     auditor.picture("as-of")
     page.get_by_role("link", name="Show all, as recorded").click()
     expect(page).not_to_have_url(re.compile("as_of="))
-    assert events() == everything
+    expect(told).to_have_text(all_told)
 
 
 def test_another_policy_version_is_told_to_be_one(demo: Demo, auditor: Auditor) -> None:
