@@ -81,7 +81,7 @@ def timeline(facts: Iterable[ConsentFact], erased_at: Sequence[int]) -> list[tup
     if erased_at:
         ordered += [ConsentFact(None, time, "erased") for time in erased_at]
     if erased_at or any(one.occurred_at == other.occurred_at for one, other in pairwise(ordered)):
-        ordered.sort(key=_turn)
+        ordered.sort(key=turn)
     steps: list[tuple[int, ConsentState]] = []
     before = state = EMPTY
     for fact in ordered:
@@ -100,8 +100,8 @@ def timeline(facts: Iterable[ConsentFact], erased_at: Sequence[int]) -> list[tup
 _time = attrgetter("occurred_at")
 
 
-def _turn(fact: ConsentFact) -> tuple[int, int, int, bool]:
-    """Time, then the place in its moment."""
+def turn(fact: ConsentFact) -> tuple[int, int, int, bool]:
+    """What to sort facts by: their time (ms), then their place in its moment."""
     action = _ACTIONS.index(fact.action) if fact.action in _ACTIONS else -1
     band = BANDS.index(fact.band) if fact.band in BANDS else 0
     return fact.occurred_at, action, band, not fact.granted

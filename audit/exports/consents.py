@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from audit.exports.background import Background, Record, instant
+from processors.consent import ConsentFact, turn
 from processors.knowledge import covers
 
 # Consent states of the W3C Data Privacy Vocabulary 2.2, module consent_status.
@@ -61,15 +62,27 @@ class Consent:
 def consents(events: Iterable[Record], background: Background) -> list[Consent]:
     """Every consent that the person, or a guardian, gave, refused or withdrew, by its first event.
 
-    events: each once, by time. What a person said of their age is no consent.
+    events: each once. What a person said of their age is no consent.
     """
     found: dict[Scope, Consent] = {}
-    for event in events:
-        if event["activity"] == "erase" and event["erasure_phase"] == "completed":
+    for event in sorted(filter(_changes_consents, events), key=_turn):
+        if event["activity"] == "erase":
             _end(found.values(), Change(REVOKED, event, "the person was erased"))
-        elif event["activity"] == "consent":
+        else:
             _take(event, found, background)
     return list(found.values())
+
+
+def _changes_consents(event: Record) -> bool:
+    activity: str = event["activity"]
+    return activity == "consent" or (activity == "erase" and event["erasure_phase"] == "completed")
+
+
+def _turn(event: Record) -> tuple[int, int, int, bool]:
+    """The order in which the decision takes them: of a grant and a withdrawal of one moment the latter is the last."""
+    action = "erased" if event["activity"] == "erase" else event["consent_action"]
+    at = instant(event["occurred_at"])
+    return turn(ConsentFact(None, at, action, band=event["age_band"], granted=event["guardian_granted"]))
 
 
 def _take(event: Record, found: dict[Scope, Consent], background: Background) -> None:

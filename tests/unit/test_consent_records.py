@@ -93,6 +93,13 @@ def test_leaving_and_an_erasure_end_everything_that_stands() -> None:
     assert [states(record) for record in records([accepted, requested])] == [[GIVEN]]
 
 
+@pytest.mark.parametrize("actions", [("grant", "withdraw"), ("withdraw", "grant")])
+def test_of_one_moment_the_withdrawal_has_the_last_word(actions: tuple[str, str]) -> None:
+    """As in the decision (verdicts.md, "Consent"); which event has the lower id is chance."""
+    [record] = records([share(action, 1) for action in actions])
+    assert states(record) == [GIVEN, WITHDRAWN]
+
+
 def test_a_guardian_consents_or_refuses_and_an_age_is_no_consent() -> None:
     rows = [
         consent("age", 1, age_band="14_17"),
