@@ -7,9 +7,9 @@ with the most facts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -81,17 +81,16 @@ _EVENT_COLUMNS = (
     "kafka_partition",
     "kafka_offset",
 )
+# One level and no subquery: naming the columns thrice took the engine as long as reading the rows. Rows are few, so
+# that it is dearer to look at one column first than to read all at once. The caller sorts by time.
 _EVENTS_OF_SUBJECT = f"""
-SELECT {", ".join(_EVENT_COLUMNS)} FROM
-(
-    SELECT * FROM lineage
-    WHERE subject = %(subject)s
-      AND (%(as_of)s IS NULL OR occurred_at <= fromUnixTimestamp64Milli(%(as_of)s, 'UTC'))
-    ORDER BY revision DESC, kafka_partition DESC, kafka_offset DESC
-    LIMIT 1 BY event_id, if(%(all_revisions)s = 1, revision, 0)
-)
-ORDER BY occurred_at, event_id, revision
+SELECT {", ".join(_EVENT_COLUMNS)} FROM lineage
+WHERE subject = %(subject)s {{until}}
+ORDER BY event_id, revision DESC, kafka_partition DESC, kafka_offset DESC
+LIMIT 1 BY {{each}}
+SETTINGS optimize_move_to_prewhere = 0
 """
+_UNTIL = "AND occurred_at <= fromUnixTimestamp64Milli(%(as_of)s, 'UTC')"
 
 # The newest, should an erased person's event have come again under their new subject. Reads one column of all rows.
 _SUBJECT_OF_EVENT = """
@@ -153,13 +152,12 @@ def events_of_subject(
     as_of: only what occurred until then (aware). all_revisions: every revision of each event, not only the one that
     counts. Raises ClickHouseError.
     """
-    parameters = {
-        "subject": subject,
-        "as_of": None if as_of is None else round(as_of.timestamp() * 1000),
-        "all_revisions": int(all_revisions),
-    }
-    rows: Iterable[tuple[Any, ...]] = execute(client, _EVENTS_OF_SUBJECT, parameters)
-    return [dict(zip(_EVENT_COLUMNS, row, strict=True)) for row in rows]
+    parameters = {"subject": subject, "as_of": None if as_of is None else round(as_of.timestamp() * 1000)}
+    sql = _EVENTS_OF_SUBJECT.format(
+        until="" if as_of is None else _UNTIL, each="event_id, revision" if all_revisions else "event_id"
+    )
+    events = [dict(zip(_EVENT_COLUMNS, row, strict=True)) for row in execute(client, sql, parameters)]
+    return sorted(events, key=itemgetter("occurred_at", "event_id", "revision"))
 
 
 def count_events(client: Client) -> list[Count]:
