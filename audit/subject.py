@@ -21,6 +21,8 @@ from processors.knowledge import Knowledge
 from sinks.clickhouse.queries import events_of_subject, subject_of_alias
 
 DISCLOSURES = frozenset({"share", "transfer", "publish"})
+_TIMES = ("occurred_at", "collected_at", "recipient_effective_at", "judged_at")
+_IDS = ("event_id", "request_id")
 
 
 def subject_lineage(
@@ -78,7 +80,12 @@ def _deciding_consents(
 
 def _for_json(event: Mapping[str, Any], hops: Mapping[str, int]) -> dict[str, Any]:
     disclosed = event["activity"] in DISCLOSURES
-    shown = {name: _plain(value) for name, value in event.items()}
+    shown = dict(event)
+    for name in _TIMES:
+        if (moment := event[name]) is not None:
+            shown[name] = moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    for name in _IDS:
+        shown[name] = str(event[name])
     shown["hop"] = disclosure_hop(event["discloser"], hops) if disclosed else 0
     # Where the table has a default for "none", JSON has null.
     for name in ("event_type", "discloser", "policy_version", "consent_version"):
@@ -91,9 +98,3 @@ def _for_json(event: Mapping[str, Any], hops: Mapping[str, int]) -> dict[str, An
     if event["activity"] != "erase" or not event["request_id"].int:
         shown["request_id"] = None
     return shown
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return str(value) if isinstance(value, UUID) else value

@@ -30,11 +30,10 @@ ORDER BY kafka_offset
 SETTINGS select_sequential_consistency = 1
 """
 
-# A FixedString is compared to a FixedString: as strings, trailing zero bytes get lost.
+# A FixedString is compared to a FixedString: as strings, trailing zero bytes get lost. One row, or a few until they are
+# merged: the caller takes the newest, which is less work than to have them sorted.
 _SUBJECT_OF_ALIAS = """
-SELECT subject FROM subjects
-WHERE alias = toFixedString(unhex(%(alias)s), 16)
-ORDER BY version DESC LIMIT 1
+SELECT version, subject FROM subjects WHERE alias = toFixedString(unhex(%(alias)s), 16)
 """
 
 _LINKED_ALIASES = """
@@ -130,7 +129,8 @@ class Count:
 def subject_of_alias(client: Client, alias: bytes) -> UUID | None:
     """The subject of an alias (16 bytes); None: never seen, or erased. Raises ClickHouseError."""
     rows = execute(client, _SUBJECT_OF_ALIAS, {"alias": alias.hex()})
-    return rows[0][0] if rows and rows[0][0].int else None
+    _, subject = max(rows, default=(0, UUID(int=0)))
+    return subject if subject.int else None
 
 
 def linked_aliases(client: Client) -> list[bytes]:
