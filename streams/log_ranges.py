@@ -9,6 +9,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.kafka import Kafka
 
+# Offsets that come in one fetch, most likely.
+_SOON = 10_000
+
 
 def read_range(
     kafka: Kafka, topic: str, partition: int, start: int, end: int, most: int = 50_000, timeout: float = 120.0
@@ -28,8 +31,10 @@ def read_range(
         answered, position = time.monotonic(), start
         while position < end:
             batch = []
-            # Asked for more than there is, it would wait for it.
-            for message in consumer.consume(min(most, end - position), 0.05):
+            # Asked for more than there is, it would wait for it; and markers of transactions are no messages, so near
+            # the end that is always so.
+            left = end - position
+            for message in consumer.consume(min(most, left), 0.05 if left > _SOON else 0.002):
                 error = message.error()
                 if error is None:
                     if message.offset() < end:

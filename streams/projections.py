@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import numpy as np
 from clickhouse_driver import Client
 from confluent_kafka import Message
 
-from sinks.clickhouse.erasures import insert_erasure_states
+from sinks.clickhouse.erasures import erasure_row, insert_erasure_states
 from sinks.clickhouse.insert import insert_subjects
 from sinks.clickhouse.purge import purge_stale
 from streams.serdes import DecodeError, Deserializer, Registry, SchemaBook
@@ -50,6 +50,10 @@ class Links:
 
     def settle(self) -> int:
         return purge_stale(self._client, "subjects", _SETTLE_TIMEOUT_S)
+
+    def row(self, message: Message) -> dict[str, Any]:
+        """What the table says of the record, but for key and version. Raises `DecodeError`."""
+        return {"subject": UUID(bytes=self._subject(message))}
 
     def _subject(self, message: Message) -> bytes:
         """The subject's 16 bytes; zeros where there is none any more."""
@@ -87,8 +91,13 @@ class Requests:
     def settle(self) -> int:
         return purge_stale(self._client, "erasing", _SETTLE_TIMEOUT_S)
 
+    def row(self, message: Message) -> dict[str, Any]:
+        """What the table says of the record, but for key and version. Raises `DecodeError`."""
+        return erasure_row(self._state(message))
+
     def _state(self, message: Message) -> dict[str, Any]:
-        name, record = self._deserializer.decode(message.value())
+        value = message.value()
+        name, record = ("", {}) if value is None else self._deserializer.decode(value)
         if name != "ErasureState":
             raise _stranger(message, "ErasureState")
         return record

@@ -1,4 +1,4 @@
-"""`lineage verify`: the log against its seals, ClickHouse against the log, and every verdict judged anew."""
+"""`lineage verify`: the log against its seals, ClickHouse against the log and the topics, every verdict judged anew."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from audit.verify import Verification
 from audit.verify import verify as verify_all
 from infra.cli.audit import clickhouse
 from infra.cli.options import ProgressLine, json_option, located, say, table, write_json
+from infra.cli.verify_tables import check_tables, differing, plain, tables_answer, tables_lines
 from infra.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from audit.projection_check import ProjectionCheck
     from audit.row_check import RowCheck
     from audit.seal_check import Head, LogCheck
 
@@ -27,7 +29,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
 @click.command()
-@click.option("--tampering", is_flag=True, help="Seals and rows only; judge nothing anew.")
+@click.option("--tampering", is_flag=True, help="Seals, rows and tables only; judge nothing anew.")
 @click.option("--seals-key", type=_FILE, help="Public key(s) in PEM to trust, instead of the data directory's.")
 @click.option("--since-heads", type=_FILE, help="What --head printed earlier: today's chains must contain it.")
 @click.option("--head", is_flag=True, help="Check the seals alone and print where each chain ends, as JSON.")
@@ -47,9 +49,10 @@ def verify(
 ) -> None:
     """Check that nothing was tampered with, and that every verdict is right.
 
-    The log is compared with the signed chain of its seals; every row of ClickHouse with the log, in all columns; and
-    every verdict with the one that a judge of its own gives, who knows all facts. Names each record, row and event that
-    differs. Exit code 1 on any. Run `lineage wait` first: verdicts that are still on their way differ, too.
+    The log is compared with the signed chain of its seals; every row of ClickHouse with the log, in all columns;
+    whom aliases stand for, and how erasure requests stand, with the topics that tell it; and every verdict with the one
+    that a judge of its own gives, who knows all facts. Names each record, row and event that differs. Exit code 1 on
+    any. Run `lineage wait` first: verdicts that are still on their way differ, too.
 
     \b
     Examples:
@@ -63,24 +66,27 @@ def verify(
     if head:
         _tell_heads(settings, trusted, earlier)
         return
-    log, rows = look_for_tampering(settings, trusted, earlier)
+    log, rows, tables = look_for_tampering(settings, trusted, earlier)
     found = None if tampering else verify_everything(settings)
     seconds = time.monotonic() - started
     if as_json:
         told = {} if found is None else answer(found)
-        write_json(told | {"log": log_answer(log), "rows": rows_answer(rows), "seconds": round(seconds, 3)})
+        told |= {"log": log_answer(log), "rows": rows_answer(rows), "tables": tables_answer(tables)}
+        write_json(told | {"seconds": round(seconds, 3)})
     else:
-        for line in [*log_lines(log, limit), *rows_lines(rows, limit), *([] if found is None else lines(found, limit))]:
+        judged = [] if found is None else lines(found, limit)
+        for line in [*log_lines(log, limit), *rows_lines(rows, limit), *tables_lines(tables, limit), *judged]:
             click.echo(line)
         say(f"{seconds:.1f} s, {log.records / max(seconds, 1e-9):,.0f} records a second")
-    if log.differences or rows.different or (found is not None and found.differences):
+    if log.differences or rows.different or differing(tables) or (found is not None and found.differences):
         sys.exit(1)
 
 
 def look_for_tampering(
     settings: Settings, trusted: list[Ed25519PublicKey], earlier: Mapping[int, Head] | None = None
-) -> tuple[LogCheck, RowCheck]:
-    """The log against its seals, and the table against the log; progress on standard error."""
+) -> tuple[LogCheck, RowCheck, list[ProjectionCheck]]:
+    """The log against its seals, the table `lineage` against the log, and the tables that are projected from topics
+    against these; progress on standard error."""
     from audit.row_check import check_rows
     from audit.seal_check import check_log
     from sinks.clickhouse.stored_rows import StoredRows
@@ -98,9 +104,10 @@ def look_for_tampering(
                 log.sealed_to,
                 _shown(line, "records compared with their rows"),
             )
+            tables = check_tables(settings, client, sealed.purged, lambda name, n: line.show(f"{n:,} rows of {name}"))
     finally:
         line.clear()
-    return log, rows
+    return log, rows, tables
 
 
 def _shown(line: ProgressLine, what: str) -> Callable[[int], None]:
@@ -202,17 +209,12 @@ def rows_answer(found: RowCheck) -> dict[str, Any]:
                 "partition": one.partition,
                 "offset": one.offset,
                 "columns": {
-                    name: {"stored": _plain(stored), "log": _plain(told)}
-                    for name, (stored, told) in one.columns.items()
+                    name: {"stored": plain(stored), "log": plain(told)} for name, (stored, told) in one.columns.items()
                 },
             }
             for one in found.differences
         ],
     }
-
-
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | str | list) else str(value)
 
 
 def log_lines(found: LogCheck, limit: int) -> Iterable[str]:
@@ -244,7 +246,7 @@ def rows_lines(found: RowCheck, limit: int) -> Iterable[str]:
 
 
 def _changes(columns: Mapping[str, tuple[Any, Any]]) -> str:
-    return ", ".join(f"{name}: {_plain(stored)} ≠ {_plain(told)}" for name, (stored, told) in columns.items()) or "-"
+    return ", ".join(f"{name}: {plain(stored)} ≠ {plain(told)}" for name, (stored, told) in columns.items()) or "-"
 
 
 def lines(found: Verification, limit: int) -> Iterable[str]:

@@ -202,7 +202,10 @@ def insert_erasure_states(
     versions: each record's offset; of a request the highest counts. token: for the engine's deduplication.
     Raises ClickHouseError.
     """
-    rows = [_row(state, version) for state, version in zip(states, versions, strict=True)]
+    rows = []
+    for state, version in zip(states, versions, strict=True):
+        row = erasure_row(state) | {"request_id": UUID(bytes=state["request_id"]), "version": version}
+        rows.append(tuple(row[name] for name in _COLUMNS))
     _insert(client, "erasure_requests", _COLUMNS, rows, token)
     open_ones = [
         (state["alias"], UUID(bytes=state["request_id"]))
@@ -242,11 +245,10 @@ def _documents(rows: Sequence[tuple[str]]) -> list[dict[str, Any]]:
     return [orjson.loads(document) for (document,) in rows]
 
 
-def _row(state: Mapping[str, Any], version: int) -> tuple[Any, ...]:
+def erasure_row(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Column → value of the row of an ErasureState, but for its key and version, as the driver takes and gives it."""
     kept = {name: _plain(value) for name, value in state.items() if name not in _OF_THE_PERSON}
     values: dict[str, Any] = {
-        "request_id": UUID(bytes=state["request_id"]),
-        "version": version,
         "joined": UUID(bytes=state["joined"]) if state["joined"] else None,
         "alarms": list(state["alarms"]),
         "document": orjson.dumps(kept).decode(),
@@ -255,7 +257,7 @@ def _row(state: Mapping[str, Any], version: int) -> tuple[Any, ...]:
     for name in _OF_TARGETS:
         of_each = [target[name] for target in state["targets"]]
         values[f"targets.{name}"] = [_time(value) for value in of_each] if name == "ended_at" else of_each
-    return tuple(values[name] for name in _COLUMNS)
+    return values
 
 
 def _plain(value: Any) -> Any:

@@ -52,7 +52,7 @@ def table(lineage: Lineage) -> Iterator[Client]:
 def looked(lineage: Lineage) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the command answers about the log, and about the rows."""
     found = settings({}, data=lineage.data)
-    log, rows = look_for_tampering(found, _trusted(found, None))
+    log, rows, _ = look_for_tampering(found, _trusted(found, None))
     return log_answer(log), rows_answer(rows)
 
 
