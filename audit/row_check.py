@@ -58,12 +58,14 @@ class RowDifference(NamedTuple):
 @dataclass
 class RowCheck:
     """`checked`: records of the log that were compared with the table. `erased`: records whose rows are rightly gone,
-    or about to go. `waiting`: not loaded yet. `uncertified`: subjects that are said to be erased, without evidence."""
+    or about to go. `waiting`: not loaded yet. `uncertified`: subjects that are said to be erased, without evidence. `purged`: subjects
+    of whom, by all evidence, nothing may be left."""
 
     checked: int = 0
     erased: int = 0
     waiting: int = 0
     uncertified: int = 0
+    purged: frozenset[bytes] = frozenset()
     different: Counter[str] = field(default_factory=Counter)
     differences: list[RowDifference] = field(default_factory=list)
 
@@ -103,6 +105,7 @@ def check_rows(
     found = RowCheck()
     erased = lawfully_erased(log, markers)
     found.uncertified = len(log.erased) - len(erased)
+    found.purged = erased & log.purged
     digests = table.digests(log.ends, erased)
     for partition, end in sorted(log.ends.items()):
         # A seal is evidence that its records were loaded, whatever the group's offsets say today.
@@ -118,7 +121,7 @@ def check_rows(
             look.compare(number, [], digests.pop((partition, number)))
     for event_id, partition, offset in _beyond(log, table):
         found.add(RowDifference("added", event_id, partition, offset))
-    for event_id, partition, offset in table.of_subjects(erased & log.purged, NAMED):
+    for event_id, partition, offset in table.of_subjects(found.purged, NAMED):
         found.add(RowDifference("survived", event_id, partition, offset))
     return found
 

@@ -104,7 +104,7 @@ def look_for_tampering(
                 log.sealed_to,
                 _shown(line, "records compared with their rows"),
             )
-            tables = check_tables(settings, client, sealed.purged, lambda name, n: line.show(f"{n:,} rows of {name}"))
+            tables = check_tables(settings, client, rows.purged, lambda name, n: line.show(f"{n:,} rows of {name}"))
     finally:
         line.clear()
     return log, rows, tables

@@ -6,7 +6,7 @@ seen by nobody. Reads only, and needs no right but SELECT.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -50,54 +50,50 @@ class ProjectedRows:
 
     def at(self, keys: Sequence[bytes]) -> dict[bytes, list[tuple[int, dict[str, Any]]]]:
         """Key → version and row of those of the highest version: one, or several where somebody put them beside it."""
-        names = ", ".join(map(quoted, self._names))
+        table, key = self.table, self.key
         # Equal ones are one: a projection may write a record twice.
         rows = self._ask(
-            f"SELECT DISTINCT hex({self._key}), version, {names} FROM {self._table} "
-            f"WHERE ({self._key}, version) IN (SELECT {self._key}, max(version) FROM {self._table} "
-            f"WHERE {self._key} IN (SELECT key FROM asked) GROUP BY {self._key}) "
-            f"AND {self._key} IN (SELECT key FROM asked)",
+            f"SELECT DISTINCT hex({quoted(key)}), version, {', '.join(map(quoted, self._names))} FROM {quoted(table)} "
+            f"WHERE ({quoted(key)}, version) IN (SELECT {quoted(key)}, max(version) FROM {quoted(table)} "
+            f"WHERE {quoted(key)} IN (SELECT key FROM asked) GROUP BY {quoted(key)}) "
+            f"AND {quoted(key)} IN (SELECT key FROM asked)",
             keys,
         )
         found: dict[bytes, list[tuple[int, dict[str, Any]]]] = {}
-        for key, version, *values in rows:
-            found.setdefault(bytes.fromhex(key), []).append((version, dict(zip(self._names, values, strict=True))))
+        for hexadecimal, version, *values in rows:
+            row = dict(zip(self._names, values, strict=True))
+            found.setdefault(bytes.fromhex(hexadecimal), []).append((version, row))
         return found
 
     def unknown(self, keys: Sequence[bytes], partition: int, partitions: int, most: int) -> list[tuple[bytes, int]]:
         """Key and highest version of rows that belong to a partition of the topic and have none of its keys."""
-        # As Kafka's own clients place a key, and ours.
-        here = f"kafkaMurmurHash({self._key}) %% {partitions} = {partition} AND " if partitions > 1 else ""
+        table, key = self.table, self.key
         rows = self._ask(
-            f"SELECT hex({self._key}), max(version) FROM {self._table} "
-            f"WHERE {here}{self._key} NOT IN (SELECT key FROM asked) "
-            f"GROUP BY {self._key} ORDER BY {self._key} LIMIT {most}",
+            # As Kafka's own clients place a key, and ours.
+            f"SELECT hex({quoted(key)}), max(version) FROM {quoted(table)} "
+            f"WHERE kafkaMurmurHash({quoted(key)}) %% %(partitions)s = %(partition)s "
+            f"AND {quoted(key)} NOT IN (SELECT key FROM asked) "
+            f"GROUP BY {quoted(key)} ORDER BY {quoted(key)} LIMIT %(most)s",
             keys,
+            {"partition": partition, "partitions": partitions, "most": most},
         )
-        return [(bytes.fromhex(key), version) for key, version in rows]
+        return [(bytes.fromhex(hexadecimal), version) for hexadecimal, version in rows]
 
     def of_subjects(self, subjects: Collection[bytes], most: int) -> list[tuple[bytes, int]]:
         """Key and version of rows about these subjects, overtaken ones too."""
         if self._place.subject is None or not subjects:
             return []
-        given = external_table("erased", {"subject": "UUID"}, [(UUID(bytes=subject),) for subject in subjects])
-        sql = (
-            f"SELECT DISTINCT hex({self._key}), version FROM {self._table} "
-            f"WHERE {quoted(self._place.subject)} IN (SELECT subject FROM erased) ORDER BY 1, 2 LIMIT {most}"
+        rows = execute(
+            self._client,
+            f"SELECT DISTINCT hex({quoted(self.key)}), version FROM {quoted(self.table)} "
+            f"WHERE {quoted(self._place.subject)} IN (SELECT subject FROM erased) ORDER BY 1, 2 LIMIT %(most)s",
+            {"most": most},
+            [external_table("erased", {"subject": "UUID"}, [(UUID(bytes=subject),) for subject in subjects])],
+            **_SETTINGS,
         )
-        return [
-            (bytes.fromhex(key), version) for key, version in execute(self._client, sql, None, [given], **_SETTINGS)
-        ]
+        return [(bytes.fromhex(hexadecimal), version) for hexadecimal, version in rows]
 
-    def _ask(self, sql: str, keys: Sequence[bytes]) -> list[Any]:
+    def _ask(self, sql: str, keys: Sequence[bytes], parameters: Mapping[str, Any] | None = None) -> list[Any]:
         values: list[Any] = [UUID(bytes=key) for key in keys] if self._place.type == "UUID" else [*keys]
         asked = external_table("asked", {"key": self._place.type}, [(value,) for value in values])
-        return execute(self._client, sql, {}, [asked], **_SETTINGS)
-
-    @property
-    def _key(self) -> str:
-        return quoted(self._place.key)
-
-    @property
-    def _table(self) -> str:
-        return quoted(self._place.table)
+        return execute(self._client, sql, {**(parameters or {})}, [asked], **_SETTINGS)
