@@ -58,8 +58,8 @@ class RowDifference(NamedTuple):
 @dataclass
 class RowCheck:
     """`checked`: records of the log that were compared with the table. `erased`: records whose rows are rightly gone,
-    or about to go. `waiting`: not loaded yet. `uncertified`: subjects that are said to be erased, without evidence. `purged`: subjects
-    of whom, by all evidence, nothing may be left."""
+    or about to go. `waiting`: not loaded yet. `uncertified`: subjects that are said to be erased, without evidence.
+    `purged`: subjects of whom, by all evidence, nothing may be left."""
 
     checked: int = 0
     erased: int = 0
