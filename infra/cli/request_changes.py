@@ -16,6 +16,7 @@ from infra.settings import Settings
 if TYPE_CHECKING:
     from clickhouse_driver import Client
 
+    from streams.erasure_acts import ErasureActs
     from streams.erasure_intake import ErasureIntake
 
 request_argument = click.argument("request", type=click.UUID)
@@ -30,22 +31,33 @@ class Change:
     intake: ErasureIntake
     client: Client
 
+    @property
+    def acts(self) -> ErasureActs:
+        """What can be done about its recipients."""
+        from streams.erasure_acts import ErasureActs
+
+        return ErasureActs(self.intake)
+
 
 def change(settings: Settings, request: UUID, as_json: bool, tell: Callable[[Change], None]) -> None:
     """Changes a request, or the one that it has joined. Raises `ClickException` when it has ended."""
     from audit.erasures import request_answer
     from infra.cli.erasure_queue import SHOWN_SECONDS, answering, now_ms, request_lines, wait_until_shown
-    from processors.erasure import ENDED
+    from streams.erasure_acts import ActRefused, UnknownRecipient, open_request
     from streams.erasure_intake import ErasureIntake
 
     with clickhouse(settings) as client:
         document = answering(client, request)
-        request_id, before = UUID(document["request_id"]), document["version"]
-        if document["state"] in ENDED:
-            raise click.ClickException(f"request {request_id} is {document['state']}: it does not change any more")
+        before = document["version"]
+        try:
+            request_id = open_request(document)
+        except ActRefused as refused:
+            raise click.ClickException(str(refused)) from None
         intake = ErasureIntake(settings.kafka(), settings.registry())
         try:
             tell(Change(request_id, document, intake, client))
+        except (ActRefused, UnknownRecipient) as refused:
+            raise click.ClickException(str(refused)) from None
         finally:
             intake.close()
         shown = wait_until_shown(client, [request_id], lambda d: d["version"] > before, SHOWN_SECONDS)

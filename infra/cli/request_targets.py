@@ -11,7 +11,7 @@ import click
 
 from infra.cli.audit import clickhouse
 from infra.cli.options import json_option, located, say, write_json
-from infra.cli.request_changes import Change, change, request_argument
+from infra.cli.request_changes import change, request_argument
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,19 +32,7 @@ def retry(request: UUID, target: str | None, as_json: bool, settings: Settings) 
 
     Example: lineage requests retry 6f0c2a4e-51d7-4c39-9f0a-2d1f7f1f3c11 lumen-analytics
     """
-    from processors.erasure_commands import Grade
-
-    def tell(to: Change) -> None:
-        wanted = [target] if target else _not_done(to.document)
-        if not wanted:
-            raise click.ClickException("every recipient has done it, or may keep the data: there is nothing to retry")
-        for name in wanted:
-            if _recipient(to.document, name)["state"] in ("completed", "exempt"):
-                raise click.ClickException(f"{name} is {_recipient(to.document, name)['state']}: nothing to retry")
-        for name in wanted:
-            to.intake.receipt(to.request_id, name, "retry", grade=Grade.none, source="operator")
-
-    change(settings, request, as_json, tell)
+    change(settings, request, as_json, lambda to: to.acts.retry(to.document, target))
 
 
 @click.command()
@@ -62,28 +50,7 @@ def confirm(request: UUID, target: str, note: str, reference: UUID | None, as_js
 
     Example: lineage requests confirm 6f0c2a4e-51d7-4c39-9f0a-2d1f7f1f3c11 old-agency --note "e-mail of 3 May"
     """
-    from processors.erasure_commands import Grade
-
-    def tell(to: Change) -> None:
-        if _recipient(to.document, target)["state"] == "completed":
-            raise click.ClickException(f"{target} is completed already")
-        detail = f"confirmed to a person: {note}" if note else "confirmed to a person"
-        key = _reference(to, target)
-        if reference not in (None, key):
-            raise click.ClickException(
-                f"{target} got more data since: ask it again under {key} (lineage requests task)"
-            )
-        to.intake.receipt(
-            to.request_id,
-            target,
-            "completed",
-            grade=Grade.claimed,
-            detail=detail,
-            source="manual",
-            idempotency_key=key,
-        )
-
-    change(settings, request, as_json, tell)
+    change(settings, request, as_json, lambda to: to.acts.confirm(to.document, target, note, reference))
 
 
 @click.command()
@@ -97,15 +64,7 @@ def exempt(request: UUID, target: str, ground: str, as_json: bool, settings: Set
 
     Example: lineage requests exempt 6f0c2a4e-51d7-4c39-9f0a-2d1f7f1f3c11 redpay --ground "tax law: invoices, 10 years"
     """
-    from processors.erasure_commands import Grade
-
-    def tell(to: Change) -> None:
-        state = _recipient(to.document, target)["state"]
-        if state in ("completed", "exempt"):
-            raise click.ClickException(f"{target} is {state} already")
-        to.intake.receipt(to.request_id, target, "exempt", grade=Grade.none, ground=ground, source="operator")
-
-    change(settings, request, as_json, tell)
+    change(settings, request, as_json, lambda to: to.acts.exempt(to.document, target, ground))
 
 
 @click.command()
@@ -141,17 +100,20 @@ def _task(settings: Settings, client: Client, document: Mapping[str, Any], name:
     from infra.cli.erasure_queue import now_ms
     from infra.connectors import connectors_of
     from processors.erasure import DAY
-    from processors.erasure_commands import idempotency_key
     from sinks.clickhouse.erasure_overview import alias_of_open_request
     from sinks.recipients.configuration import ManualTask
     from sinks.recipients.manual_text import Task
+    from streams.erasure_acts import UnknownRecipient, needs_nobody, recipient_of, reference_of
     from streams.identities import load_private_key
     from streams.publishing import published_recipients
     from streams.sealed_identities import find_sealed, open_identities
 
     request_id = UUID(document["request_id"])
-    target = _recipient(document, name)
-    if target["state"] in ("completed", "exempt"):
+    try:
+        target = recipient_of(document, name)
+    except UnknownRecipient as unknown:
+        raise click.ClickException(str(unknown)) from None
+    if needs_nobody(target):
         raise click.ClickException(f"{name} is {target['state']}: nobody needs to ask it")
     if document["hold"]:
         raise click.ClickException(f"request {request_id} is held ({document['hold']}): nobody may be asked now")
@@ -172,7 +134,7 @@ def _task(settings: Settings, client: Client, document: Mapping[str, Any], name:
     asked_for = (now_ms() - (target["dispatched_at"] or now_ms())) / DAY
     return Task(
         recipient=name,
-        reference=idempotency_key(request_id, name, target["round"]),
+        reference=reference_of(document, name),
         due_at=document["due_at"],
         name=entry.get("name") or "",
         contact=(manual.contact if manual else "") or entry.get("contact") or "",
@@ -181,26 +143,3 @@ def _task(settings: Settings, client: Client, document: Mapping[str, Any], name:
         reminder=sum(day <= asked_for for day in manual.remind_days) if manual else 0,
         identities=identities,
     )
-
-
-def _reference(to: Change, name: str) -> UUID:
-    """The key of the newest command to a recipient; what a manual task asks to be answered under."""
-    from processors.erasure_commands import idempotency_key
-
-    return idempotency_key(to.request_id, name, _recipient(to.document, name)["round"])
-
-
-def _not_done(document: Mapping[str, Any]) -> list[str]:
-    done = ("completed", "exempt")
-    return [t["id"] for t in document["targets"] if t["state"] not in done and not t["id"].startswith("store:")]
-
-
-def _recipient(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The target of that name. Raises `ClickException`."""
-    recipients: dict[str, Mapping[str, Any]] = {
-        t["id"]: t for t in document["targets"] if not t["id"].startswith("store:")
-    }
-    if name not in recipients:
-        known = ", ".join(sorted(recipients)) or "none yet"
-        raise click.ClickException(f"{name} is no recipient of this request; there is: {known}")
-    return recipients[name]
