@@ -169,15 +169,16 @@ def _answered(target: Target, answer: Answer, now: int, terms: Terms) -> Target:
             return replace(told, state=outcome, ended_at=now, ground=answer.ground or answer.detail[:500])
 
 
-def order_retry(request: Request, target_id: str, now: int, terms: Terms) -> Request:
-    """An operator wants a target asked again at once: the same round, hence the same key."""
+def order_retry(request: Request, target_id: str, now: int, terms: Terms, by: str = "") -> Request:
+    """An operator wants a target asked again at once: the same round, hence the same key. by: who it is, if told."""
     target = request.target(target_id)
     if target is None or request.is_ended or target.is_store or target.state in ("completed", "exempt"):
         return request
     if request.erased_at is not None and all(t.is_final for t in request.recipients):
         return noted(request, now, f"{target_id}: too late for a retry, the person has been let go")
     again = replace(target, state="waiting", next_at=now, ended_at=None, ground="")
-    return due_next(noted(with_target(request, again), now, f"{target_id}: retry ordered"), now, terms)
+    told = f"{target_id}: retry ordered" + (f" by {by}" if by else "")
+    return due_next(noted(with_target(request, again), now, told), now, terms)
 
 
 def attempted(request: Request, target_id: str, now: int, lease: int) -> Request:

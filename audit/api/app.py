@@ -1,6 +1,6 @@
 """The audit API as one app, to be mounted at /api/v1: its routers, its errors and its OpenAPI description.
 
-Reads only, but for the record of who looked at whom.
+Reads only, but for the record of who looked at whom, and for what a person does about the recipients of an erasure.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ CODES: Mapping[str, int] = {
     "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
+    "conflict": 409,
     "too_large": 413,
     "rate_limited": 429,
     "internal": 500,

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from fastapi import Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -101,6 +102,35 @@ class ReportBody(PersonBody):
 
 class ExportBody(ChosenBody):
     format: Annotated[str, Field(json_schema_extra={"enum": list(FORMATS)})]
+
+
+class RecipientBody(BaseModel):
+    """One recipient of an erasure request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipient: Annotated[Name, Field(description="As `targets` of the request name it.")]
+
+
+class RetryBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    recipient: Annotated[Name | None, Field(description="null: all that have not done it.")] = None
+
+
+class ConfirmBody(RecipientBody):
+    note: Annotated[
+        str, Field(max_length=300, description="Who confirmed it and how. No personal values of the person.")
+    ] = ""
+    reference: Annotated[
+        UUID | None, Field(description="The reference that the answer names: it must be the newest one.")
+    ] = None
+
+
+class ExemptBody(RecipientBody):
+    ground: Annotated[
+        str, Field(min_length=3, max_length=300, description="The law or clause that lets it keep the data.")
+    ]
 
 
 class IncidentBody(BaseModel):

@@ -39,6 +39,7 @@ _PERSON = _all("auditor", "clerk")
 _AUDITOR = _all("auditor")
 # Counts and the registry: they name no person.
 _STAFF = _all("engineer", "auditor", "eraser", "clerk")
+_ERASER = _all("eraser")
 _LOOKS: Mapping[str, Scope] = {"auditor": "own", "clerk": "own", "overseer": "all"}
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -63,6 +64,11 @@ OPERATIONS: Mapping[str, Operation] = {
         Operation("requests", "GET", "/requests", "Erasure requests", _STAFF),
         Operation("request", "GET", "/requests/{request_id}", "One erasure request", _STAFF),
         Operation("certificate", "GET", "/requests/{request_id}/certificate", "Its signed certificate", _STAFF),
+        Operation("retry", "POST", "/requests/{request_id}/retry", "Ask recipients of an erasure again now", _ERASER),
+        Operation(
+            "confirm", "POST", "/requests/{request_id}/confirm", "A recipient has confirmed that it erased", _ERASER
+        ),
+        Operation("exempt", "POST", "/requests/{request_id}/exempt", "A recipient may keep the data", _ERASER),
         Operation("looks", "GET", "/looks", "Who looked at people, when and why", _LOOKS),
     )
 }

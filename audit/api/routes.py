@@ -32,6 +32,7 @@ _LINKS: Mapping[str, Sequence[tuple[str, str, str]]] = {
     "requests": [
         ("request", "request_id", "/requests/0/request_id"),
         ("certificate", "request_id", "/requests/0/request_id"),
+        ("retry", "request_id", "/requests/0/request_id"),
     ],
 }
 _bearer = HTTPBearer(auto_error=False, description="A token of `lineage api token create`.")

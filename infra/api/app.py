@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -16,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Mount
 
 from audit.api.app import PATH, audit_app
-from audit.api.errors import ApiError
+from audit.api.errors import ApiError, Unavailable
 from audit.api.services import Services
 from audit.exports.background import Operator
 from audit.pages.app import pages_app, pages_desk
@@ -34,6 +35,7 @@ from infra.oidc.sign_ins import SCHEME, SignIns
 from infra.operator import FILE, operator_of
 from infra.settings import Settings, SettingsError
 from processors.api_clients import ApiClient
+from processors.erasure_acts import Told
 from processors.erasure_certificate import load_verifying_key
 from processors.pseudonyms import alias
 from sinks.clickhouse.client import execute
@@ -104,7 +106,7 @@ def build_app(settings: Settings, connectors: Callable[[], Connectors], local_ur
         callbacks_router(receiver_of, intake, lambda: connectors().public_url or local_url, metrics.count_callback)
     )
     app.include_router(_operation_router(intake, clickhouse, metrics))
-    services = _audit_services(settings, clickhouse, authenticate, connectors)
+    services = _audit_services(settings, clickhouse, authenticate, connectors, intake)
     app.router.routes.append(_below(PATH, audit_app(services)))
     # Last: it takes whatever is left.
     if oidc is None or provider is None or oidc.sign_in is None:
@@ -146,7 +148,11 @@ def _public_url(settings: Settings, otherwise: str) -> str:
 
 
 def _audit_services(
-    settings: Settings, clickhouse: ClickHousePool, authenticate: Authenticate, connectors: Callable[[], Connectors]
+    settings: Settings,
+    clickhouse: ClickHousePool,
+    authenticate: Authenticate,
+    connectors: Callable[[], Connectors],
+    intake: ErasureIntake,
 ) -> Services:
     kafka, registry, pepper = settings.kafka(), settings.registry(), settings.pepper()
     publications = kept_publications(kafka, registry)
@@ -155,6 +161,13 @@ def _audit_services(
     def protocol_of(recipient: str) -> str | None:
         found = routes.route(recipient)
         return None if found.exempt else found.protocol
+
+    def tell(request_id: UUID, told: Sequence[Told]) -> None:
+        try:
+            for one in told:
+                intake.receipt(request_id, **one._asdict())
+        except IntakeError as error:
+            raise Unavailable(str(error)) from None
 
     return Services(
         clickhouse,
@@ -169,6 +182,7 @@ def _audit_services(
         max(1, round(4 * settings.api_rate)),
         protocol_of,
         lambda: _certificate_keys(settings),
+        tell,
     )
 
 

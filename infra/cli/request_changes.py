@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -16,7 +16,7 @@ from infra.settings import Settings
 if TYPE_CHECKING:
     from clickhouse_driver import Client
 
-    from streams.erasure_acts import ErasureActs
+    from processors.erasure_acts import Told
     from streams.erasure_intake import ErasureIntake
 
 request_argument = click.argument("request", type=click.UUID)
@@ -31,19 +31,17 @@ class Change:
     intake: ErasureIntake
     client: Client
 
-    @property
-    def acts(self) -> ErasureActs:
-        """What can be done about its recipients."""
-        from streams.erasure_acts import ErasureActs
-
-        return ErasureActs(self.intake)
+    def tell(self, told: Iterable[Told]) -> None:
+        """Tells what a person has done about its recipients (processors/erasure_acts.py)."""
+        for one in told:
+            self.intake.receipt(self.request_id, **one._asdict())
 
 
 def change(settings: Settings, request: UUID, as_json: bool, tell: Callable[[Change], None]) -> None:
     """Changes a request, or the one that it has joined. Raises `ClickException` when it has ended."""
     from audit.erasures import request_answer
     from infra.cli.erasure_queue import SHOWN_SECONDS, answering, now_ms, request_lines, wait_until_shown
-    from streams.erasure_acts import ActRefused, UnknownRecipient, open_request
+    from processors.erasure_acts import ActRefused, UnknownRecipient, open_request
     from streams.erasure_intake import ErasureIntake
 
     with clickhouse(settings) as client:

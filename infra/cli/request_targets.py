@@ -32,7 +32,9 @@ def retry(request: UUID, target: str | None, as_json: bool, settings: Settings) 
 
     Example: lineage requests retry 6f0c2a4e-51d7-4c39-9f0a-2d1f7f1f3c11 lumen-analytics
     """
-    change(settings, request, as_json, lambda to: to.acts.retry(to.document, target))
+    from processors import erasure_acts
+
+    change(settings, request, as_json, lambda to: to.tell(erasure_acts.retry(to.document, target)))
 
 
 @click.command()
@@ -50,7 +52,9 @@ def confirm(request: UUID, target: str, note: str, reference: UUID | None, as_js
 
     Example: lineage requests confirm 6f0c2a4e-51d7-4c39-9f0a-2d1f7f1f3c11 old-agency --note "e-mail of 3 May"
     """
-    change(settings, request, as_json, lambda to: to.acts.confirm(to.document, target, note, reference))
+    from processors import erasure_acts
+
+    change(settings, request, as_json, lambda to: to.tell(erasure_acts.confirm(to.document, target, note, reference)))
 
 
 @click.command()
@@ -64,7 +68,9 @@ def exempt(request: UUID, target: str, ground: str, as_json: bool, settings: Set
 
     Example: lineage requests exempt 6f0c2a4e-51d7-4c39-9f0a-2d1f7f1f3c11 redpay --ground "tax law: invoices, 10 years"
     """
-    change(settings, request, as_json, lambda to: to.acts.exempt(to.document, target, ground))
+    from processors import erasure_acts
+
+    change(settings, request, as_json, lambda to: to.tell(erasure_acts.exempt(to.document, target, ground)))
 
 
 @click.command()
@@ -100,10 +106,10 @@ def _task(settings: Settings, client: Client, document: Mapping[str, Any], name:
     from infra.cli.erasure_queue import now_ms
     from infra.connectors import connectors_of
     from processors.erasure import DAY
+    from processors.erasure_acts import UnknownRecipient, needs_nobody, recipient_of, reference_of
     from sinks.clickhouse.erasure_overview import alias_of_open_request
     from sinks.recipients.configuration import ManualTask
     from sinks.recipients.manual_text import Task
-    from streams.erasure_acts import UnknownRecipient, needs_nobody, recipient_of, reference_of
     from streams.identities import load_private_key
     from streams.publishing import published_recipients
     from streams.sealed_identities import find_sealed, open_identities

@@ -166,7 +166,7 @@ class Erasing:
             elif receipt.answer == "retry":
                 # What it could not be asked with may have come in since.
                 self._sealed.pop(request.alias or b"", None)
-                store.put(order_retry(request, receipt.target, now, self._terms))
+                store.put(order_retry(request, receipt.target, now, self._terms, receipt.detail))
             else:
                 answer = Answer(
                     receipt.answer,  # type: ignore[arg-type]

@@ -50,6 +50,12 @@ def auditor(api: ApiProcess) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def eraser(api: ApiProcess) -> Iterator[httpx.Client]:
+    with api.client(api.token("eve", "eraser")) as client:
+        yield client
+
+
 def ok(answer: httpx.Response) -> Any:
     assert answer.status_code == 200, answer.text
     assert answer.headers["cache-control"] == "no-store"
@@ -76,15 +82,21 @@ ASKED: dict[str, tuple[str, dict[str, Any] | None]] = {
     "requests": ("/requests", None),
     "request": (f"/requests/{world.DONE}", None),
     "certificate": (f"/requests/{world.DONE}/certificate", None),
+    "retry": (f"/requests/{world.OPEN}/retry", {"recipient": "glacier-backup"}),
+    "confirm": (f"/requests/{world.OPEN}/confirm", {"recipient": "glacier-backup", "note": "e-mail of 3 May"}),
+    "exempt": (f"/requests/{world.OPEN}/exempt", {"recipient": "glacier-backup", "ground": "tax law"}),
     "looks": ("/looks", None),
 }
 
 
 @pytest.fixture(scope="module")
-def answers(auditor: httpx.Client) -> dict[str, httpx.Response]:
+def answers(auditor: httpx.Client, eraser: httpx.Client) -> dict[str, httpx.Response]:
     """The answer to each of `ASKED`."""
     return {
-        name: auditor.request(OPERATIONS[name].method, V1 + path, json=body) for name, (path, body) in ASKED.items()
+        name: (auditor if "auditor" in OPERATIONS[name].roles else eraser).request(
+            OPERATIONS[name].method, V1 + path, json=body
+        )
+        for name, (path, body) in ASKED.items()
     }
 
 

@@ -416,7 +416,7 @@ def test_what_a_person_decides_is_told(
         (("release",), {}, "no hold is on it"),
         (("hold", "--ground", "x"), {"state": "cancelled", "ended_at": NOW}, "does not change any more"),
         (("confirm", "nobody"), {}, "there is: lumen-analytics, old-agency"),
-        (("retry", "store:lineage"), {}, "is no recipient"),
+        (("retry", "store:lineage"), {}, "no recipient of that name"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_not_told(

@@ -1,5 +1,5 @@
-"""Which state of a request allows what about its recipients. What is told goes to a list; the telling itself, and what
-the controller makes of it, is tested on a real Kafka (tests/integration/test_erase_commands.py)."""
+"""Which state of a request allows what about its recipients. The telling itself, and what the controller makes of it,
+is tested on a real Kafka (tests/integration/test_erase_commands.py)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,30 +8,17 @@ from uuid import UUID
 import pytest
 
 from processors.erasure import ENDED, Request, Target, Terms
+from processors.erasure_acts import ActRefused, Told, UnknownRecipient, confirm, exempt, retry
 from processors.erasure_commands import Answer, Grade, idempotency_key
 from processors.erasure_targets import order_retry, take_answer
-from streams.erasure_acts import ActRefused, ErasureActs, UnknownRecipient
-from streams.erasure_intake import ErasureIntake
-from streams.kafka import Kafka
 
 REQUEST = UUID(int=6)
 # Retry, confirm, exempt.
-ACTS: tuple[Callable[[ErasureActs, Mapping[str, Any], str], None], ...] = (
-    lambda acts, document, name: acts.retry(document, name),
-    lambda acts, document, name: acts.confirm(document, name, "by phone"),
-    lambda acts, document, name: acts.exempt(document, name, "tax law"),
+ACTS: tuple[Callable[[Mapping[str, Any], str], list[Told]], ...] = (
+    retry,
+    lambda document, name: confirm(document, name, "by phone"),
+    lambda document, name: exempt(document, name, "tax law"),
 )
-
-
-class Told(ErasureIntake):
-    """Keeps the receipts that would be told; reaches no Kafka."""
-
-    def __init__(self) -> None:
-        super().__init__(Kafka("127.0.0.1:1"))
-        self.receipts: list[tuple[Any, ...]] = []
-
-    def receipt(self, request_id: UUID, target: str, answer: str, **more: Any) -> None:
-        self.receipts.append((request_id, target, answer, more))
 
 
 def request(state: str = "awaiting", **targets: str) -> dict[str, Any]:
@@ -45,7 +32,7 @@ def request(state: str = "awaiting", **targets: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("state", "retry", "confirm", "exempt"),
+    ("state", "can_retry", "can_confirm", "can_exempt"),
     [
         ("dispatched", True, True, True),
         ("waiting", True, True, True),
@@ -59,68 +46,70 @@ def request(state: str = "awaiting", **targets: str) -> dict[str, Any]:
     ],
 )
 def test_the_state_of_a_recipient_decides_what_can_be_done(
-    state: str, retry: bool, confirm: bool, exempt: bool
+    state: str, can_retry: bool, can_confirm: bool, can_exempt: bool
 ) -> None:
-    for allowed, act in zip((retry, confirm, exempt), ACTS, strict=True):
-        told = Told()
+    for allowed, act in zip((can_retry, can_confirm, can_exempt), ACTS, strict=True):
         if allowed:
-            act(ErasureActs(told), request(lumen=state), "lumen")
+            assert [one.target for one in act(request(lumen=state), "lumen")] == ["lumen"]
         else:
             with pytest.raises(ActRefused, match=f"lumen is {state}"):
-                act(ErasureActs(told), request(lumen=state), "lumen")
-        assert len(told.receipts) == allowed
+                act(request(lumen=state), "lumen")
 
 
 @pytest.mark.parametrize("state", sorted(ENDED))
 def test_what_has_ended_does_not_change(state: str) -> None:
-    told = Told()
-    acts, ended = ErasureActs(told), request(state, lumen="failed")
+    ended = request(state, lumen="failed")
     for act in ACTS:
         with pytest.raises(ActRefused, match=f"is {state}: it does not change any more"):
-            act(acts, ended, "lumen")
+            act(ended, "lumen")
     with pytest.raises(ActRefused, match=f"is {state}: it does not change any more"):
-        acts.retry(ended)
-    assert told.receipts == []
+        retry(ended)
 
 
 def test_all_that_are_not_done_are_asked_again_and_no_own_store() -> None:
-    told = Told()
-    ErasureActs(told).retry(request(lumen="completed", redpay="failed", glacier="dispatched", office="exempt"))
-    retried = {"grade": Grade.none, "source": "operator"}
-    assert told.receipts == [(REQUEST, name, "retry", retried) for name in ("redpay", "glacier")]
+    told = retry(request(lumen="completed", redpay="failed", glacier="dispatched", office="exempt"), by="eve")
+    assert told == [Told("redpay", "retry", detail="eve"), Told("glacier", "retry", detail="eve")]
     with pytest.raises(ActRefused, match="nothing to retry"):
-        ErasureActs(told).retry(request(lumen="completed"))
+        retry(request(lumen="completed"))
+
+
+def test_who_has_it_asked_again_stands_in_the_history() -> None:
+    waiting = Request(REQUEST, 0, state="awaiting", targets=(Target("lumen", hop=1, state="dispatched"),))
+    for by, text in (("eve", "lumen: retry ordered by eve"), ("", "lumen: retry ordered")):
+        [told] = retry(request(lumen="dispatched"), "lumen", by)
+        assert (1, text) in order_retry(waiting, told.target, 1, Terms(), told.detail).history
 
 
 @pytest.mark.parametrize("name", ["nobody", "store:kafka"])
 def test_who_is_no_recipient_is_told_who_is(name: str) -> None:
-    acts, of = ErasureActs(Told()), request(lumen="failed", redpay="failed")
     for act in ACTS:
-        with pytest.raises(UnknownRecipient, match="there is: lumen, redpay"):
-            act(acts, of, name)
+        with pytest.raises(UnknownRecipient, match="there is: lumen, redpay") as told:
+            act(request(lumen="failed", redpay="failed"), name)
+        assert name not in str(told.value)
 
 
 def test_a_confirmation_is_of_the_newest_round() -> None:
-    told = Told()
-    acts, of = ErasureActs(told), request(lumen="dispatched")
+    of = request(lumen="dispatched")
     newest = idempotency_key(REQUEST, "lumen", 2)
     with pytest.raises(ActRefused, match=f"ask it again under {newest}"):
-        acts.confirm(of, "lumen", "by phone", idempotency_key(REQUEST, "lumen", 1))
-    assert told.receipts == []
-    acts.confirm(of, "lumen", "by phone", newest)
-    acts.confirm(of, "lumen")
-    assert [(answer, more["detail"], more["idempotency_key"], more["grade"]) for *_, answer, more in told.receipts] == [
+        confirm(of, "lumen", "by phone", idempotency_key(REQUEST, "lumen", 1))
+    told = [
+        *confirm(of, "lumen", "by phone", newest),
+        *confirm(of, "lumen"),
+        *confirm(of, "lumen", "at last", by="eve"),
+    ]
+    assert [(one.answer, one.detail, one.idempotency_key, one.grade) for one in told] == [
         ("completed", "confirmed to a person: by phone", newest, Grade.claimed),
         ("completed", "confirmed to a person", newest, Grade.claimed),
+        ("completed", "confirmed to eve: at last", newest, Grade.claimed),
     ]
 
 
 def test_an_exemption_has_a_ground() -> None:
-    told = Told()
     with pytest.raises(ActRefused, match="name the ground"):
-        ErasureActs(told).exempt(request(lumen="dispatched"), "lumen", " ")
-    ErasureActs(told).exempt(request(lumen="dispatched"), "lumen", "tax law")
-    assert [more["ground"] for *_, more in told.receipts] == ["tax law"]
+        exempt(request(lumen="dispatched"), "lumen", " ")
+    told = exempt(request(lumen="dispatched"), "lumen", "tax law", "eve")
+    assert [(one.ground, one.detail) for one in told] == [("tax law", "exempted by eve")]
 
 
 @pytest.mark.parametrize("state", ["failed", "unsupported"])
