@@ -102,7 +102,7 @@ ROLES: Mapping[str, Role] = {
         select=_tables("lineage subjects erasing erasure_requests schema_migrations"),
         asks=True,
     ),
-    "lineage_verify": Role("`lineage verify`", select=_tables("lineage"), asks=True),
+    "lineage_verify": Role("`lineage verify`", select=_tables("lineage subjects erasure_requests"), asks=True),
     "lineage_bi": Role(
         "people with tools of their own: the views, and no table", select=_VIEWS - OVERSEEN, settings=_READER
     ),

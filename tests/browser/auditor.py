@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,18 @@ class Auditor:
         answer = self.page.goto(self.url + path)
         assert answer is not None
         assert answer.ok, f"{path}: {answer.status}"
+
+    def until(self, path: str, condition: Callable[[], bool]) -> None:
+        """Loads a page again and again, until it is there and shows something."""
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while True:
+            answer = self.page.goto(self.url + path)
+            if answer is not None and answer.ok and condition():
+                break
+            assert time.monotonic() < deadline, f"{path} does not show it"
+            time.sleep(0.5)
+        # The browser itself tells of pages that were not there yet.
+        self.wrong = [one for one in self.wrong if "404" not in one]
 
     def find(self, user: str, reason: str = "case 4711") -> None:
         """Searches a person; ends at their lineage."""

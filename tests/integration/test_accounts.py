@@ -38,6 +38,7 @@ from sinks.clickhouse.erasures import (
 from sinks.clickhouse.insert import insert_subjects
 from sinks.clickhouse.judged import Scope, facts_of_people, judged_events, months_of_events
 from sinks.clickhouse.lineage_table import LineageTable
+from sinks.clickhouse.projected_rows import ERASURE_REQUESTS, SUBJECTS, ProjectedRows
 from sinks.clickhouse.purge import purge, purge_stale, rows_of_people
 from sinks.clickhouse.queries import count_events, linked_aliases
 from sinks.clickhouse.stored_rows import StoredRows
@@ -171,6 +172,11 @@ def verifies(client: Client) -> None:
     assert list(verdicts.of_subjects([named(BOB).bytes]))
     assert stored.digests({1: 10**9}, [named(BOB).bytes])
     list(verdicts.beyond({1: 0}))
+    for place, key in ((SUBJECTS, bytes(16)), (ERASURE_REQUESTS, bytes(16))):
+        projected = ProjectedRows(client, place)
+        assert projected.at([key]) == {}
+        assert projected.unknown([key], 0, 1, 10)
+        assert projected.of_subjects([key], 10) == []
 
 
 def reads_views(client: Client) -> None:

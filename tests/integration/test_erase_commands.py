@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from clickhouse_driver import Client
 from confluent_kafka.admin import AdminClient
@@ -457,6 +458,62 @@ def test_retry_confirm_and_exempt_are_receipts(place: Place) -> None:
     ]
     confirmed = place.receipts(request.request_id)[3]
     assert UUID(bytes=confirmed["idempotency_key"]) == idempotency_key(request.request_id, "old-agency", 1)
+
+
+def test_the_api_and_the_pages_tell_the_same_and_who_it_was(asked: Place) -> None:
+    request = waiting(asked)
+    joined = asked.put(Request(uuid4(), NOW, state="joined", joined=request.request_id, ended_at=NOW))
+    over = asked.put(Request(uuid4(), NOW, state="completed", ended_at=NOW, targets=waiting(asked).targets))
+    url = os.environ["LINEAGE_API_URL"]
+    token = create_token(asked.settings.api_clients(), "eve", ["eraser"])
+    with httpx.Client(base_url=f"{url}/api/v1/requests", headers={"Authorization": f"Bearer {token}"}) as api:
+
+        def post(of: Request, act: str, status: int = 200, **body: Any) -> Any:
+            answer = api.post(f"/{of.request_id}/{act}", json=body)
+            assert answer.status_code == status, answer.text
+            return answer.json()
+
+        both = {"request_id": str(request.request_id), "recipients": ["lumen-analytics", "old-agency"]}
+        assert post(request, "retry") == post(joined, "retry") == both
+        post(request, "exempt", recipient="lumen-analytics", ground="tax law")
+        unknown = post(request, "confirm", 404, recipient="nobody-at-all")["error"]
+        assert unknown["code"] == "not_found"
+        assert "there is: lumen-analytics, old-agency" in unknown["message"]
+        assert "nobody" not in unknown["message"]
+        old = str(idempotency_key(request.request_id, "old-agency", 0))
+        earlier = post(request, "confirm", 409, recipient="old-agency", reference=old)["error"]
+        assert (earlier["code"], "got more data since" in earlier["message"]) == ("conflict", True)
+        assert "does not change any more" in post(over, "retry", 409)["error"]["message"]
+    page = f"/erasures/{request.request_id}"
+    with httpx.Client(base_url=url, headers={"Origin": url}) as browser:
+        browser.post("/sign-in", data={"token": token})
+        assert "Do something about a recipient" in browser.get(page).text
+        confirmed = browser.post(f"{page}/confirm", data={"recipient": "old-agency", "note": "e-mail  of 3 May"})
+        assert (confirmed.status_code, confirmed.headers["location"]) == (303, f"{page}?told=confirm")
+        assert "word is taken down" in browser.get(confirmed.headers["location"]).text
+        assert browser.post(f"{page}/retry", data={"recipient": ""}).status_code == 303
+        for act, data, status in (
+            ("confirm", {"recipient": "old-agency", "reference": "7"}, 400),
+            ("confirm", {"recipient": "old-agency", "reference": old}, 409),
+            ("confirm", {}, 404),
+            ("exempt", {"recipient": "old-agency", "ground": " "}, 409),
+            ("exempt", {"recipient": "old-agency", "ground": "x" * 301}, 400),
+        ):
+            assert browser.post(f"{page}/{act}", data=data).status_code == status, (act, data)
+        assert browser.post(f"{page}/retry", headers={"Origin": "https://elsewhere.example"}).status_code == 403
+        # Who may not act sees how it stands, and no form.
+        browser.post("/sign-in", data={"token": create_token(asked.settings.api_clients(), "joe", ["auditor"])})
+        assert "/retry" not in browser.get(page).text
+        assert browser.post(f"{page}/retry").status_code == 403
+    told = [(r["target"], r["answer"], r["detail"], r["ground"]) for r in asked.receipts(request.request_id)]
+    again = [("lumen-analytics", "retry", "eve", ""), ("old-agency", "retry", "eve", "")]
+    assert told == [
+        *again,
+        *again,
+        ("lumen-analytics", "exempt", "exempted by eve", "tax law"),
+        ("old-agency", "completed", "confirmed to eve: e-mail of 3 May", ""),
+        *again,
+    ]
 
 
 def test_an_answer_to_an_earlier_round_confirms_nothing(place: Place) -> None:
