@@ -322,6 +322,7 @@ def test_an_eraser_takes_a_recipients_word_down(demo: Demo, browser: Browser) ->
         # It is shown some seconds after it was made; then it is asked.
         eraser.until(f"/erasures/{request}", lambda: row.get_by_text("dispatched").count() == 1)
         assert not eraser.grave_barriers()
+        page.get_by_role("heading", name="Do something about a recipient").evaluate("one => one.scrollIntoView()")
         eraser.picture("acts")
         confirmed = page.get_by_role("heading", name="It has confirmed to a person").locator("..")
         confirmed.get_by_label("Recipient", exact=True).select_option(recipient)
