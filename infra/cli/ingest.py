@@ -12,6 +12,7 @@ import click
 
 from infra.cli.options import ProgressLine, json_option, located, say, write_json
 from infra.settings import Settings
+from infra.stopping import set_by_signals
 from streams.producer import LineageProducer
 from streams.sources.ingest import Tally
 from streams.sources.ingest import ingest as run_ingest
@@ -50,8 +51,7 @@ def ingest(
     document = load_mapping(mapping)
     stop = Event()
     if follow:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        set_by_signals(stop, signal.SIGTERM, signal.SIGINT)
     with contextlib.ExitStack() as open_files:
         told: TextIO | None = None
         if rejections is not None:

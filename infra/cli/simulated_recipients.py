@@ -10,6 +10,7 @@ import click
 
 from infra.cli.options import json_option, located, say, write_json_line
 from infra.settings import Settings, SettingsError
+from infra.stopping import set_by_signals
 from schemas import schema_dir
 from streams.documents import DocumentError
 from streams.kafka import Kafka
@@ -86,8 +87,7 @@ def simulate_recipients(
         registry=settings.registry(),
     )
     stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+    set_by_signals(stopping, signal.SIGINT, signal.SIGTERM)
     try:
         simulator.start()
     except OSError as error:

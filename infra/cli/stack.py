@@ -19,6 +19,7 @@ from infra.cli.options import ProgressLine, json_option, located, say, table, wr
 from infra.local.child_process import owner_pid
 from infra.local.state import StackState, read_state
 from infra.settings import Settings
+from infra.stopping import set_by_signals
 
 _BACKGROUND_SECONDS = 300.0
 _DOWN_SECONDS = 90.0
@@ -54,8 +55,7 @@ def up(
     from infra.local.stack import Stack
 
     stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+    set_by_signals(stop, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     stack = Stack(settings, say, policies, recipients)
     stack.run(stop, lambda state: _show_up(state, as_json, settings))
 

@@ -6,9 +6,10 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any, Protocol
 
 import click
@@ -16,9 +17,12 @@ import click
 from infra.cli.main import told
 from infra.cli.options import located
 from infra.settings import Settings
+from infra.stopping import set_by_signals
 
 log = logging.getLogger("lineage.worker")
 
+# Shorter than what the local stack and Kubernetes wait before they kill.
+STOP_SECONDS = 15.0
 JOBS = ("tagger", "loader", "links", "revisions", "erasures", "requests")
 
 
@@ -57,8 +61,8 @@ def worker(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True
     )
     stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    set_by_signals(stop, signal.SIGTERM, signal.SIGINT)
+    end_in_time(stop, STOP_SECONDS)
 
     def ready() -> None:
         log.info("%s %s runs, process %d", job, instance, os.getpid())
@@ -86,6 +90,20 @@ def worker(
         logging.shutdown()
         os._exit(1)
     log.info("%s %s stopped", job, instance)
+
+
+def end_in_time(stop: Event, seconds: float) -> None:
+    """Ends this process so many seconds after it was told to stop, if it has not ended by itself: when Kafka goes at
+    the same moment, a client library may wait for it for ever. What was not finished is done by the next worker."""
+
+    def watch() -> None:
+        stop.wait()
+        time.sleep(seconds)
+        log.error("not stopped after %.0f s: ended", seconds)
+        logging.shutdown()
+        os._exit(1)
+
+    Thread(target=watch, name="end in time", daemon=True).start()
 
 
 def _job(job: str, settings: Settings, given: dict[str, Any]) -> _Job:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, ViewportSize, expect
 
 # A word for `required`: without a browser the tests fail, and are not skipped.
 WANTED = os.environ.get("LINEAGE_TEST_BROWSER", "")
@@ -21,6 +22,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PICTURES = os.environ.get("LINEAGE_TEST_PICTURES")
 # What axe finds and calls this must not be.
 GRAVE = {"serious", "critical"}
+WIDE, NARROW = ViewportSize(width=1280, height=900), ViewportSize(width=320, height=640)
 # A busy machine is slow.
 PATIENCE_MS = 60_000
 
@@ -42,12 +44,21 @@ def launched(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
 
 
-class Auditor:
-    """One browser window of somebody who is signed in, or not yet. `page`: the window's."""
+# Elements that reach beyond the window, the innermost ones; boxes that scroll by themselves may hold wider ones.
+_TOO_WIDE = """width => [...document.querySelectorAll("main *, header *, footer *")]
+    .filter(one => one.getBoundingClientRect().right > width && !one.closest(".wide, .drawing, .hidden-text"))
+    .filter((one, _, all) => !all.some(other => other !== one && one.contains(other)))
+    .map(one => one.outerHTML.slice(0, 200))"""
 
-    def __init__(self, page: Page, url: str) -> None:
+
+class Auditor:
+    """One browser window of somebody who is signed in, or not yet. `page`: the window's. `elsewhere`: the URL of the
+    one other host that our pages may lead to, an identity provider; what its own pages ask for or say is its matter."""
+
+    def __init__(self, page: Page, url: str, elsewhere: str | None = None) -> None:
         self.page = page
         self.url = url
+        self._elsewhere = f"{elsewhere}/" if elsewhere else None
         self.wrong: list[str] = []
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", self._said)
@@ -56,12 +67,18 @@ class Auditor:
 
     def _said(self, message: ConsoleMessage) -> None:
         # Refusals of the content security policy are told here as well.
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and not self._is_elsewhere(self.page.url):
             self.wrong.append(f"console: {message.text}")
 
     def _asked(self, request: Request) -> None:
-        if not request.url.startswith((f"{self.url}/", "data:", "blob:")):
+        is_theirs = self._is_elsewhere(request.frame.url) or (
+            request.is_navigation_request() and self._is_elsewhere(request.url)
+        )
+        if not is_theirs and not request.url.startswith((f"{self.url}/", "data:", "blob:")):
             self.wrong.append(f"foreign host: {request.url}")
+
+    def _is_elsewhere(self, url: str) -> bool:
+        return self._elsewhere is not None and url.startswith(self._elsewhere)
 
     def sign_in(self, token: str) -> None:
         self.open("/sign-in")
@@ -83,8 +100,11 @@ class Auditor:
                 break
             assert time.monotonic() < deadline, f"{path} does not show it"
             time.sleep(0.5)
-        # The browser itself tells of pages that were not there yet.
-        self.wrong = [one for one in self.wrong if "404" not in one]
+        self.expects(404)
+
+    def expects(self, status: int) -> None:
+        """The browser itself tells of a page that was not there yet, or refused: that has not gone wrong."""
+        self.wrong = [one for one in self.wrong if str(status) not in one]
 
     def find(self, user: str, reason: str = "case 4711") -> None:
         """Searches a person; ends at their lineage."""
@@ -108,12 +128,44 @@ class Auditor:
         return {one["id"]: [node["html"] for node in one["nodes"]] for one in found if one["impact"] in GRAVE}
 
 
+class Walk:
+    """Looks at pages; `barred` is what was found, `seen` the paths."""
+
+    def __init__(self, auditor: Auditor) -> None:
+        self.auditor = auditor
+        self.seen: set[str] = set()
+        self.barred: list[str] = []
+
+    def to(self, path: str, status: int = 200) -> None:
+        answer = self.auditor.page.goto(self.auditor.url + path)
+        assert answer is not None
+        assert answer.status == status, path
+        if status != 200:
+            self.auditor.expects(status)
+        self.here()
+
+    def here(self) -> None:
+        page = self.auditor.page
+        if page.locator(".drawing").count():
+            page.wait_for_load_state("networkidle")
+        shown = urlsplit(page.url).path
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            found = self.auditor.grave_barriers()
+            self.barred += [f"{shown}, {scheme}: {rule} {where}" for rule, where in found.items()]
+        page.set_viewport_size(NARROW)
+        if page.evaluate("document.documentElement.scrollWidth") > NARROW["width"]:
+            self.barred.append(f"{shown}: too wide: {page.evaluate(_TOO_WIDE, NARROW['width'])}")
+        page.set_viewport_size(WIDE)
+        self.seen.add(shown)
+
+
 @contextmanager
-def window(browser: Browser, url: str, **options: Any) -> Iterator[Auditor]:
+def window(browser: Browser, url: str, elsewhere: str | None = None, **options: Any) -> Iterator[Auditor]:
     """A window of its own, without anything of another; nothing may have gone wrong in it."""
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "locale": "en-GB", **options})
+    context = browser.new_context(**{"viewport": WIDE, "locale": "en-GB", **options})
     try:
-        auditor = Auditor(context.new_page(), url)
+        auditor = Auditor(context.new_page(), url, elsewhere)
         yield auditor
         assert not auditor.wrong, auditor.wrong
     finally:

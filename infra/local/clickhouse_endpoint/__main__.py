@@ -18,6 +18,7 @@ from pathlib import Path
 
 from infra.local.clickhouse_endpoint.engine import EngineError
 from infra.local.clickhouse_endpoint.server import Server
+from infra.stopping import set_by_signals
 
 log = logging.getLogger("clickhouse-endpoint")
 
@@ -52,8 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         log.error("the engine does not open %s: %s", path, error)
         return 1
     # Set after the engine is there: it brings handlers of its own.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    set_by_signals(stop, signal.SIGTERM, signal.SIGINT)
     threading.Thread(target=server.serve, daemon=True).start()
     log.info("listens on %s port %d, data in %s", *listener.getsockname()[:2], path)
     # Python's handlers run in this thread, and a signal that one of the engine's threads takes does not wake it.
