@@ -41,6 +41,8 @@ def events(draw: st.DrawFn) -> Event:
         "hop": draw(st.sampled_from([1, 2, None])) if is_given else 0,
         "consent_action": "accept" if activity == "consent" else None,
         "consent_version": 1 if activity == "consent" else None,
+        "guardian_granted": None,
+        "age_band": None,
         "erasure_phase": "requested" if activity == "erase" else None,
     }
 
@@ -128,7 +130,7 @@ def event(n: int, day: str, activity: str, **values: Any) -> Event:
     empty = dict.fromkeys(
         ("event_type", "purpose", "discloser", "recipient", "verdict", "consent_action", "consent_version", "hop")
     )
-    more = {"consent_activity": None, "guardian_granted": None, "erasure_phase": None}
+    more = {"consent_activity": None, "guardian_granted": None, "age_band": None, "erasure_phase": None}
     return {
         **empty,
         **more,

@@ -15,22 +15,28 @@ time.sleep({after})
 """
 
 
-TOLD_OFTEN = """
-import os, signal, sys, threading
+INTERRUPTED = """
+import os, signal, sys, threading, time
 from infra.stopping import set_by_signals
-for turn in range(300):
-    stop = threading.Event()
-    set_by_signals(stop, signal.SIGTERM, signal.SIGINT)
-    # The second one interrupts what the first one has begun, now here, now there.
-    os.kill(os.getpid(), signal.SIGTERM)
-    os.kill(os.getpid(), signal.SIGINT)
-    while not stop.wait(5):
-        sys.exit("not told")
+
+class Interrupted(threading.Event):
+    # Another signal comes just while the first one sets it.
+    def set(self):
+        with self._cond:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            self._flag = True
+            self._cond.notify_all()
+
+stop = Interrupted()
+set_by_signals(stop, signal.SIGTERM, signal.SIGINT)
+os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(0 if stop.wait(20) else "not told")
 """
 
 
-def test_signals_that_come_at_once_stop_it_all_the_same() -> None:
-    done = subprocess.run([sys.executable, "-c", TOLD_OFTEN], capture_output=True, text=True, timeout=60, check=False)
+def test_a_signal_that_interrupts_another_one_does_no_harm() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=40, check=False)
     assert done.returncode == 0, done.stderr
 
 
