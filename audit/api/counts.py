@@ -147,10 +147,9 @@ def counts_router(services: Services, counting: Counting) -> APIRouter:
 
 
 def _recipient(name: str, known: Registry, counts: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    entry = known.newest(name) or {}
-    told = {key: entry.get(key) or None for key in ("name", "kind", "contact", "country")}
+    entry = known.newest(name)
     since = iso(entry["effective_at"]) if entry else None
-    return {"id": name, "registered": bool(entry), **told, "effective_at": since, **counts.get(name, none())}
+    return {**known.told(name), "effective_at": since, **counts.get(name, none())}
 
 
 def _reached(found: Reach) -> dict[str, Any]:

@@ -31,6 +31,13 @@ class Registry:
     def newest(self, recipient: str) -> Record | None:
         return self._entries[recipient][-1] if recipient in self._entries else None
 
+    def told(self, recipient: str) -> dict[str, Any]:
+        """What a list says of a recipient: its `id`, whether it is `registered`, and from its newest entry the `name`,
+        `kind`, `contact` and `country`; None: not stated."""
+        entry = self.newest(recipient) or {}
+        stated = {key: entry.get(key) or None for key in ("name", "kind", "contact", "country")}
+        return {"id": recipient, "registered": bool(entry), **stated}
+
     def purposes(self) -> dict[str, Record]:
         """Purpose → its rule in the newest policy that has it."""
         return {name: rule for policy in self._policies for name, rule in policy["purposes"].items()}

@@ -66,7 +66,7 @@ def recipients_router(desk: Desk, counting: Counting) -> APIRouter:
         with services.clickhouse.client() as client:
             counts = counting.count(client, ("recipient", "verdict"), Filter(since=since, until=until))
         found = by_value((name, verdict, n) for (name, verdict), n in counts.items() if name is not None)
-        all_of_them = [_entry(name, known, found.get(name) or none()) for name in {*found, *known.recipients()}]
+        all_of_them = [{**known.told(name), **found.get(name, none())} for name in {*found, *known.recipients()}]
         sought = (q or "").casefold()
         left = [one for one in all_of_them if sought in f"{one['id']}\n{one['name'] or ''}".casefold()]
         left.sort(key=_ORDERS[by])
@@ -97,7 +97,7 @@ def recipients_router(desk: Desk, counting: Counting) -> APIRouter:
             requests = open_requests_at(client, recipient_id, _MOST_REQUESTS)
         now = round(services.clock() * 1000)
         protocol = services.protocol_of(recipient_id)
-        entry = _entry(recipient_id, known, none())
+        entry = known.told(recipient_id)
         return desk.page(
             visit,
             "recipient.html",
@@ -124,12 +124,6 @@ def recipients_router(desk: Desk, counting: Counting) -> APIRouter:
     serve_page(router, PATH, "recipients", recipients)
     serve_page(router, f"{PATH}/{{recipient_id:path}}", "recipient", recipient)
     return router
-
-
-def _entry(name: str, known: Registry, counts: dict[str, Any]) -> dict[str, Any]:
-    entry = known.newest(name) or {}
-    told = {key: entry.get(key) or None for key in ("name", "kind", "contact", "country")}
-    return {"id": name, "registered": bool(entry), **told, **counts}
 
 
 def _target(document: Mapping[str, Any], recipient: str) -> Any:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import click
 
 from infra.audit_client import NDJSON, AuditClient, entries
 from infra.cli.options import counts, json_option, table, write_json, write_json_line
 from infra.cli.over_api import looks_at_people, over_api
-from infra.settings import Settings
-
-if TYPE_CHECKING:
-    from clickhouse_driver import Client
 
 
 @click.command()
@@ -205,15 +200,3 @@ def judge(file: Iterable[str], independent: bool, as_json: bool) -> None:
             raise click.ClickException(f"line {number}: {error}") from error
         for verdict in verdicts:
             write_json_line({"name": history.get("name"), **verdict})
-
-
-@contextlib.contextmanager
-def clickhouse(settings: Settings) -> Iterator[Client]:
-    """A connection for the length of the block."""
-    from sinks.clickhouse.client import connect
-
-    client = connect(settings.clickhouse())
-    try:
-        yield client
-    finally:
-        client.disconnect()

@@ -171,7 +171,7 @@ def _recipients(settings: Settings) -> str:
 
 
 def _clickhouse(settings: Settings) -> str:
-    from infra.cli.audit import clickhouse
+    from infra.cli.options import clickhouse
     from sinks.clickhouse.client import execute
 
     with clickhouse(settings) as client:
@@ -180,7 +180,7 @@ def _clickhouse(settings: Settings) -> str:
 
 
 def _tables(settings: Settings) -> str:
-    from infra.cli.audit import clickhouse
+    from infra.cli.options import clickhouse
     from sinks.clickhouse.migrate import migrations, plan
 
     with clickhouse(settings) as client:

@@ -9,10 +9,9 @@ from uuid import UUID, uuid4
 
 import click
 
-from infra.cli.audit import clickhouse
 from infra.cli.erase_answer import Asked, Asking, show, show_count, wait_for
 from infra.cli.erase_preview import preview, preview_lines
-from infra.cli.options import ProgressLine, json_option, located, say, write_json
+from infra.cli.options import ProgressLine, clickhouse, json_option, located, say, write_json
 from infra.settings import Settings, SettingsError
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from infra.cli.audit import clickhouse
-from infra.cli.options import json_option, located, say, write_json
+from infra.cli.options import clickhouse, json_option, located, say, write_json
 from infra.settings import Settings, SettingsError
 from sinks.clickhouse import accounts
 from sinks.clickhouse import migrate as migrations

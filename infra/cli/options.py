@@ -5,13 +5,19 @@ Answers go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import orjson
+
+if TYPE_CHECKING:
+    from clickhouse_driver import Client
+
+    from infra.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -29,6 +35,18 @@ def located(command: Command) -> Command:
         return command(*args, settings=settings(data=data, kafka=kafka, clickhouse=clickhouse), **rest)
 
     return with_settings  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def clickhouse(settings: Settings) -> Iterator[Client]:
+    """A connection for the length of the block."""
+    from sinks.clickhouse.client import connect
+
+    client = connect(settings.clickhouse())
+    try:
+        yield client
+    finally:
+        client.disconnect()
 
 
 def json_option(command: Command) -> Command:

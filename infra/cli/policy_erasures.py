@@ -29,7 +29,7 @@ def erasures(file: str | None, at: str | None, as_json: bool, settings: Settings
     from dataclasses import replace
     from pathlib import Path
 
-    from infra.cli.audit import clickhouse
+    from infra.cli.options import clickhouse
     from processors.knowledge import Knowledge, Policy, Recipient
     from streams.documents import format_instant, parse_instant
     from streams.policies import load_policy, policy_record

@@ -246,7 +246,7 @@ def _coverage_lines(answer: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _counts(settings: Settings) -> tuple[list[Count], str | None]:
-    from infra.cli.audit import clickhouse
+    from infra.cli.options import clickhouse
     from sinks.clickhouse.queries import count_events
 
     try:

@@ -9,8 +9,7 @@ from uuid import UUID
 
 import click
 
-from infra.cli.audit import clickhouse
-from infra.cli.options import say, write_json
+from infra.cli.options import clickhouse, say, write_json
 from infra.settings import Settings
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from uuid import UUID
 
 import click
 
-from infra.cli.audit import clickhouse
-from infra.cli.options import json_option, located, say, write_json
+from infra.cli.options import clickhouse, json_option, located, say, write_json
 from infra.cli.request_changes import change, request_argument
 from infra.settings import Settings
 

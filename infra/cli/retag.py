@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.cli.audit import clickhouse
-from infra.cli.options import ProgressLine, json_option, located, say, table, write_json
+from infra.cli.options import ProgressLine, clickhouse, json_option, located, say, table, write_json
 from infra.settings import Settings
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from audit.independent_judge import Reference
 from audit.verify import Verification
 from audit.verify import verify as verify_all
-from infra.cli.audit import clickhouse
-from infra.cli.options import ProgressLine, json_option, located, say, table, write_json
+from infra.cli.options import ProgressLine, clickhouse, json_option, located, say, table, write_json
 from infra.cli.verify_tables import check_tables, differing, plain, tables_answer, tables_lines
 from infra.settings import Settings, SettingsError
 
