@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
+    ClusterMetadata,
     ConfigEntry,
     ConfigResource,
     NewTopic,
@@ -21,6 +23,7 @@ from confluent_kafka.admin import (
 DAY_MS = 24 * 3600 * 1000
 HOUR_MS = 3600 * 1000
 DEFAULT_PARTITIONS = 12
+_LOOK_S = 0.05
 
 TELEMETRY, CONSENT, SHARING = "telemetry", "consent", "sharing"
 POLICIES, RECIPIENTS = "policies", "recipients"
@@ -217,7 +220,10 @@ def apply(
     replication_factor: int = 1,
     timeout: float = 60.0,
 ) -> None:
-    """Carries `plan`'s changes out. Raises `TopicsRefusedError` before anything is done if one is refused."""
+    """Carries `plan`'s changes out; returns when the broker shows the new topics to clients.
+
+    Raises `TopicsRefusedError` before anything is done if one is refused, `TimeoutError`, `KafkaException`.
+    """
     refused = [change for change in changes if change.action == "refuse"]
     if refused:
         raise TopicsRefusedError("; ".join(f"{change.topic} {change.detail}" for change in refused))
@@ -232,6 +238,8 @@ def apply(
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+    if new:
+        await_leaders(admin, {topic.topic: topic.num_partitions for topic in new}, timeout)
     altered = [
         ConfigResource(
             ResourceType.TOPIC,
@@ -246,3 +254,26 @@ def apply(
     ]
     for future in (admin.incremental_alter_configs(altered) if altered else {}).values():
         future.result(timeout)
+
+
+def await_leaders(admin: AdminClient, partitions: Mapping[str, int], timeout: float) -> None:
+    """The controller has made a topic before the brokers know it: whoever asks them meanwhile is told there is none."""
+    deadline = time.monotonic() + timeout
+    while unknown := partitions.keys() - _led(admin.list_topics(timeout=timeout), partitions):
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"{', '.join(sorted(unknown))}: created, but after {timeout:g} s the broker does not show them with a "
+                "leader for each partition; see to the broker, then run `lineage topics apply` again"
+            )
+        time.sleep(_LOOK_S)
+
+
+def _led(metadata: ClusterMetadata, partitions: Mapping[str, int]) -> set[str]:
+    """Topics of which each partition has a leader."""
+    return {
+        name
+        for name, topic in metadata.topics.items()
+        if topic.error is None
+        and len(topic.partitions) == partitions.get(name)
+        and all(partition.leader >= 0 for partition in topic.partitions.values())
+    }

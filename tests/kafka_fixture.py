@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from infra.local.jars import default_cache_dir, ensure_jars
 from infra.local.java import java_command
 from infra.local.kafka import LocalKafka
+from streams.topics import await_leaders
 
 
 class KafkaForTests:
@@ -33,6 +34,7 @@ class KafkaForTests:
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config or {})
         admin.create_topics([topic])[name].result(timeout=30)
+        await_leaders(admin, {name: partitions}, timeout=30)
         return name
 
 

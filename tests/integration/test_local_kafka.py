@@ -22,6 +22,7 @@ from infra.local.child_process import owner_pid
 from infra.local.jars import JarsUnavailable, classpath, ensure_jars, read_lock
 from infra.local.java import JavaUnavailable, java_command
 from infra.local.kafka import LocalKafka, LocalKafkaError
+from streams.topics import await_leaders
 from tests.kafka_fixture import KafkaForTests
 
 MakeBroker = Callable[..., LocalKafka]
@@ -47,6 +48,7 @@ def make_broker(tmp_path: Path, kafka_jars: Path, java: Sequence[str]) -> Iterat
 def create_topic(bootstrap: str, name: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.create_topics([NewTopic(name, 1, 1)])[name].result(timeout=30)
+    await_leaders(admin, {name: 1}, timeout=30)
 
 
 def produce(bootstrap: str, topic: str, values: Sequence[bytes]) -> None:
