@@ -7,7 +7,7 @@ whoever uses it looks for somebody who was not erased as well.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from sinks.clickhouse.client import connect, execute
 from streams.kafka import Kafka
 from streams.topics import ERASURE_STATE, IDENTITIES, SUBJECT_STATE
 from tests.integration.test_purge import written_plainly
+from tests.live_files import contents
 
 # Where the link between alias and subject, and the sealed identities, are overwritten.
 FORGETFUL = (SUBJECT_STATE, ERASURE_STATE, IDENTITIES)
@@ -61,18 +62,6 @@ def hurry_compaction(kafka: Kafka) -> Callable[[], None]:
         assert producer.flush(30) == 0
 
     return beat
-
-
-def contents(*folders: Path) -> Iterator[tuple[Path, bytes]]:
-    """Every file below the folders, with what is in it."""
-    for folder in folders:
-        for path in folder.rglob("*"):
-            if path.is_file() and path.suffix not in {".jar", ".jsa"}:
-                try:
-                    # Kafka's index files are made long and empty.
-                    yield path, path.read_bytes().rstrip(b"\0")
-                except FileNotFoundError:
-                    continue  # files go while we look
 
 
 def occurrences(wanted: Collection[bytes], content: bytes) -> set[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ GRAVE = {"serious", "critical"}
 WIDE, NARROW = ViewportSize(width=1280, height=900), ViewportSize(width=320, height=640)
 # A busy machine is slow.
 PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def browser_path() -> str:
@@ -90,6 +92,11 @@ class Auditor:
         answer = self.page.goto(self.url + path)
         assert answer is not None
         assert answer.ok, f"{path}: {answer.status}"
+
+    def arrives(self, where: str) -> None:
+        """Waits until a page whose URL matches the pattern is there as a whole, not just begun."""
+        expect(self.page).to_have_url(re.compile(where))
+        self.page.wait_for_load_state()
 
     def until(self, path: str, condition: Callable[[], bool]) -> None:
         """Loads a page again and again, until it is there and shows something."""

@@ -17,8 +17,9 @@ from uuid import UUID
 import pytest
 
 from sinks.clickhouse.client import connect
-from tests.bytes_on_disk import contents, occurrences
+from tests.bytes_on_disk import occurrences
 from tests.integration.test_cli_stack import Lineage
+from tests.live_files import contents
 
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse]
 

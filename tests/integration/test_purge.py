@@ -35,6 +35,7 @@ from sinks.clickhouse.purge import (
 )
 from sinks.clickhouse.queries import events_of_subject
 from sinks.clickhouse.rows import lineage_rows, split_by_month
+from tests.live_files import contents
 
 JANUARY = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 DAY = 86_400_000
@@ -364,15 +365,7 @@ def forms(identifier: bytes) -> list[bytes]:
 
 
 def files_with(folder: Path, identifier: bytes) -> set[str]:
-    found = set()
-    for path in folder.rglob("*"):
-        try:
-            content = path.read_bytes() if path.is_file() else b""
-        except FileNotFoundError:
-            continue  # parts go while we look
-        if any(form in content for form in forms(identifier)):
-            found.add(path.name)
-    return found
+    return {path.name for path, content in contents(folder) if any(form in content for form in forms(identifier))}
 
 
 def test_not_one_of_16_bytes_is_left_in_the_files(own: LocalClickHouse, tmp_path: Path) -> None:
