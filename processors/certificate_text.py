@@ -92,7 +92,7 @@ def _recipients(recipients: Sequence[Mapping[str, Any]]) -> Iterable[str]:
 def _stores(stores: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     yield "Own stores"
     for store in stores:
-        rows = "" if store["rows_removed"] is None else f"{store['rows_removed']:,} rows removed, "
+        rows = "" if store["rows_removed"] is None else f"{store['rows_removed']:,} rows erased, "
         at = f", {_time(store['ended_at'])}" if store["ended_at"] else ""
         gone = f"; bytes gone from disk by {_time(store['until'])}" if store["until"] else ""
         yield f"  {store['store']}: {rows}{store['survivors']} left{at}{gone}"

@@ -230,12 +230,11 @@ def is_purging(request: Request) -> bool:
 
 
 def purged(request: Request, rows: Mapping[str, int], now: int, terms: Terms) -> Request:
-    """The own stores are empty of the person: survivors were counted, there are none. `rows`: store → rows removed."""
+    """The own stores are empty of the person: survivors were counted, there are none. `rows`: store → rows removed, or
+    emptied."""
     for store, count in rows.items():
         target = request.target(STORE + store) or Target(STORE + store, 0, protocol="purge")
-        done = replace(
-            target, state="completed", grade="verified", detail=f"{count} rows removed, 0 left", ended_at=now
-        )
+        done = replace(target, state="completed", grade="verified", detail=f"{count} rows erased, 0 left", ended_at=now)
         request = with_target(request, done)
     return due_next(noted(request, now, "own stores purged"), now, terms)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sinks.clickhouse.client import quoted
-from sinks.clickhouse.erasable import PLACES, Shown
+from sinks.clickhouse.erasable import PLACES, Shown, purged_places
 
 OVERSEEN = frozenset({"looks_taken"})
 """Views that show whom somebody looked at, and why."""
@@ -24,14 +24,15 @@ _PARTS = frozenset({"parts", "detached_parts"})
 
 @dataclass(frozen=True)
 class Role:
-    """What for, and which privilege on which tables. all: privileges on the whole database. system: tables of the
-    server's own that it reads. asks: sends tables along with its queries, which some versions let only those do who may
-    create temporary ones. settings: of users with this role."""
+    """What for, and which privilege on which tables. empties: table → the columns it may empty. all: privileges on the
+    whole database. system: tables of the server's own that it reads. asks: sends tables along with its queries, which
+    some versions let only those do who may create temporary ones. settings: of users with this role."""
 
     purpose: str
     select: frozenset[str] = frozenset()
     insert: frozenset[str] = frozenset()
     delete: frozenset[str] = frozenset()
+    empties: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     all: tuple[str, ...] = ()
     system: frozenset[str] = frozenset()
     asks: bool = False
@@ -42,6 +43,10 @@ class Role:
         privileges = (("SELECT", self.select), ("INSERT", self.insert), ("ALTER DELETE", self.delete))
         return [
             *(f"{privilege} ON {quoted(database)}.{quoted(t)}" for privilege, on in privileges for t in sorted(on)),
+            *(
+                f"ALTER UPDATE({', '.join(map(quoted, columns))}) ON {quoted(database)}.{quoted(t)}"
+                for t, columns in sorted(self.empties.items())
+            ),
             *(f"{privilege} ON {quoted(database)}.*" for privilege in self.all),
             *(f"SELECT ON system.{table}" for table in sorted(self.system)),
             *(["CREATE TEMPORARY TABLE ON *.*"] if self.asks else []),
@@ -85,16 +90,17 @@ ROLES: Mapping[str, Role] = {
     "lineage_revisions": Role("`lineage worker revisions`, `lineage retag`", select=_tables("lineage"), asks=True),
     "lineage_erasures": Role(
         "`lineage worker erasures`, with the births of erasures and the own purge",
-        select=_tables("lineage subjects looked_at erasing erasure_requests erase_batch"),
+        select=_tables("lineage subjects looks erasing erasure_requests erase_batch"),
         insert=_tables("erase_batch"),
-        delete=_tables("lineage subjects looked_at erase_batch"),
+        delete=_tables("lineage subjects erase_batch"),
+        empties={name: place.emptied for name, place in purged_places().items() if place.emptied},
         system=_MUTATIONS | _PARTS,
         asks=True,
     ),
     "lineage_api": Role(
         "`lineage api`: the audit API, its pages, OpenDSR",
-        select=_tables("lineage subjects erasing erasure_requests looks looked_at"),
-        insert=_tables("looks looked_at"),
+        select=_tables("lineage subjects erasing erasure_requests looks"),
+        insert=_tables("looks"),
         asks=True,
     ),
     "lineage_commands": Role(

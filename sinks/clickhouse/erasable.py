@@ -15,12 +15,15 @@ class Erased:
     """A table whose rows about a person go. key: the column that says whose a row is. how: what removes them.
 
     purged: by `purge.purge`, which counts survivors here; else by what `how` says. columns: all of them.
+    emptied: of a table whose rows stay, as evidence of something else, the columns that are emptied, the key among
+    them; none: the rows go as a whole.
     """
 
     key: str
     how: str
     columns: frozenset[str]
     purged: bool
+    emptied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,13 @@ PLACES: Mapping[str, Erased | Exempt | Shown] = {
         purged=True,
         columns=_columns("alias subject version updated_at"),
     ),
-    "looked_at": Erased(
+    "looks": Erased(
         key="subject",
-        how="a mutation deletes at whom the look was, and the reason, whose words may name the person; that there was "
-        "a look, by whom and when, stays in `looks`",
+        how="a mutation empties at whom the look was, and the reason, whose words may name the person; that there was "
+        "a look, by whom and when, stays: it leads to nobody then",
         purged=True,
-        columns=_columns("subject look_id reason"),
+        emptied=("subject", "reason"),
+        columns=_columns("look_id at client role operation people subject reason subject_matter"),
     ),
     "erasing": Erased(
         key="alias",
@@ -91,11 +95,6 @@ PLACES: Mapping[str, Erased | Exempt | Shown] = {
             hold ground joined targets.id targets.hop targets.state targets.grade targets.protocol targets.attempts
             targets.ended_at targets.detail targets.ground alarms document updated_at"""
         ),
-    ),
-    "looks": Exempt(
-        reason="it proves who looked and when, and holds no subject: without the row of `looked_at`, which goes with "
-        "the person, a look leads to nobody",
-        columns=_columns("look_id at client role operation people subject_matter"),
     ),
     "schema_migrations": Exempt(reason="names of files", columns=_columns("name sha256 applied_at")),
     "disclosures": Shown(
@@ -156,13 +155,13 @@ PLACES: Mapping[str, Erased | Exempt | Shown] = {
         ),
     ),
     "looks_taken": Shown(
-        tables=_columns("looked_at looks"),
+        tables=_columns("looks"),
         columns=_columns("look_id at client role operation people subject reason subject_matter"),
     ),
 }
 """Table or view → what becomes of it."""
 
 
-def purged_places() -> dict[str, str]:
-    """Table → key column, of the tables that a purge deletes from, in the order in which it does."""
-    return {name: place.key for name, place in PLACES.items() if isinstance(place, Erased) and place.purged}
+def purged_places() -> dict[str, Erased]:
+    """The tables that a purge deletes from, or empties columns of, in the order in which it does."""
+    return {name: place for name, place in PLACES.items() if isinstance(place, Erased) and place.purged}

@@ -1,7 +1,4 @@
-"""The record of looks at people: who looked, when, why, and at whom while that person is not erased.
-
-At whom and why stands in the table `looked_at`, whose rows go with the person; the rest in `looks`, which stays.
-"""
+"""The record of looks at people: who looked and when, at whom and why while that person is not erased."""
 
 from __future__ import annotations
 
@@ -16,21 +13,18 @@ from clickhouse_driver import Client
 from sinks.clickhouse.client import execute, external_table
 from sinks.clickhouse.errors import sorted_errors
 
-_STORE_PEOPLE = "INSERT INTO looked_at (subject, look_id, reason) SETTINGS async_insert = 0 VALUES"
-_STORE = (
-    "INSERT INTO looks (look_id, at, client, role, operation, people, subject_matter) SETTINGS async_insert = 0 VALUES"
-)
-_COLUMNS = "look_id, at, client, role, operation, people, subject_matter"
+_COLUMNS = "look_id, at, client, role, operation, people, subject, reason, subject_matter"
+_STORE = f"INSERT INTO looks ({_COLUMNS}) SETTINGS async_insert = 0 VALUES"
 _CONDITIONS: Mapping[str, str] = {
     "client": "client = %(client)s",
     "operation": "operation = %(operation)s",
     "since": "at >= fromUnixTimestamp64Milli(%(since)s, 'UTC')",
     "until": "at < fromUnixTimestamp64Milli(%(until)s, 'UTC')",
-    "subject": "look_id IN (SELECT look_id FROM looked_at WHERE subject IN (SELECT subject FROM asked))",
+    "subject": "subject IN (SELECT subject FROM asked)",
     "before": "(at, look_id) < (fromUnixTimestamp64Milli(%(before_at)s, 'UTC'), %(before_id)s)",
 }
 _PAGE = "SELECT {columns} FROM looks WHERE {conditions} ORDER BY at DESC, look_id DESC LIMIT %(limit)s"
-_PEOPLE = "SELECT look_id, subject, reason FROM looked_at WHERE look_id IN (SELECT look_id FROM pages)"
+_NOBODY = UUID(int=0)
 
 
 @dataclass(frozen=True)
@@ -64,14 +58,12 @@ class LookFilter:
 
 
 def insert_looks(client: Client, looks: Sequence[Look]) -> None:
-    """Returns when ClickHouse has them. Raises ClickHouseError: then some may be stored."""
-    people = [(look.subject, look.look_id, look.reason) for look in looks if look.subject is not None]
-    rows = [(x.look_id, _time(x.at), x.client, x.role, x.operation, x.people, x.subject_matter) for x in looks]
+    """Returns when ClickHouse has them. Raises ClickHouseError: then they may be stored, or not.
+
+    Why somebody looked is stored with at whom only: what names a person must go with them.
+    """
     with sorted_errors():
-        # A look counts by its row in `looks`; so that one comes last.
-        if people:
-            client.execute(_STORE_PEOPLE, people)
-        client.execute(_STORE, rows)
+        client.execute(_STORE, [_row(look) for look in looks])
 
 
 def looks_page(
@@ -86,14 +78,27 @@ def looks_page(
         values |= {"before_at": before[0], "before_id": before[1]}
     conditions = " AND ".join(_CONDITIONS[name] for name in names) or "1"
     rows = execute(client, _PAGE.format(columns=_COLUMNS, conditions=conditions), {**values, "limit": limit}, asked)
-    pages = [external_table("pages", {"look_id": "UUID"}, [(row[0],) for row in rows])]
-    people = {look: (subject, reason) for look, subject, reason in execute(client, _PEOPLE, {}, pages)} if rows else {}
-    return [_look(row, *people.get(row[0], (None, ""))) for row in rows]
+    return [_look(row) for row in rows]
 
 
-def _look(row: Sequence[Any], subject: UUID | None, reason: str) -> Look:
-    look_id, at, client, role, operation, people, matter = row
-    return Look(look_id, round(at.timestamp() * 1000), client, role, operation, people, subject, reason, matter)
+def _row(look: Look) -> tuple[Any, ...]:
+    whom = (_NOBODY, "") if look.subject is None else (look.subject, look.reason)
+    return (
+        look.look_id,
+        _time(look.at),
+        look.client,
+        look.role,
+        look.operation,
+        look.people,
+        *whom,
+        look.subject_matter,
+    )
+
+
+def _look(row: Sequence[Any]) -> Look:
+    look_id, at, client, role, operation, people, subject, reason, matter = row
+    whom = None if subject == _NOBODY else subject
+    return Look(look_id, round(at.timestamp() * 1000), client, role, operation, people, whom, reason, matter)
 
 
 def _time(ms: int) -> datetime:

@@ -1,4 +1,4 @@
-"""The own purge: rows of erased people leave ClickHouse, physically.
+"""The own purge: rows of erased people leave ClickHouse, physically, or whom they are about does.
 
 One mutation for each table, whatever the number of people and months: the engine passes over the parts that hold none
 of them, and ten mutations cost ten times the passing-over. Ids go through the table `erase_batch`, so that they stand
@@ -34,6 +34,7 @@ _COUNT_IN_BATCH = "SELECT count() FROM {table} WHERE {key} " + _IN_BATCH
 _COUNT_ASKED = "SELECT count() FROM {table} WHERE {key} IN (SELECT subject FROM asked)"
 _COUNT_EACH = "SELECT {key}, count() FROM {table} WHERE {key} IN (SELECT subject FROM asked) GROUP BY {key}"
 _DELETE = "ALTER TABLE {table} DELETE WHERE {key} " + _IN_BATCH
+_EMPTY = "ALTER TABLE {table} UPDATE {emptied} WHERE {key} " + _IN_BATCH
 # Repairs after a crash: what nobody is going to finish must not stay in front of other mutations, nor ids in the table.
 _BROKEN = """
 SELECT table, mutation_id FROM system.mutations
@@ -96,8 +97,8 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Purged:
-    """What a purge did. rows: table → rows deleted; mutations: how many it took; done_at: the server's clock;
-    remaining: parts that still lay on disk then (`remaining_parts` tells later ones)."""
+    """What a purge did. rows: table → rows deleted, or emptied; mutations: how many it took; done_at: the server's
+    clock; remaining: parts that still lay on disk then (`remaining_parts` tells later ones)."""
 
     rows: Mapping[str, int]
     mutations: int
@@ -113,22 +114,25 @@ def purge(
     cluster: str | None = None,
     progress: Callable[[str, int], None] = lambda table, parts: None,
 ) -> Purged:
-    """Delete every row of these people from every table that the register says to purge (erasable.py).
+    """Delete every row of these people from every table that the register says to purge, or empty it (erasable.py).
 
-    Returns when all mutations are done on all replicas and no row is left. progress: gets a table and how many of its
-    parts are still to do. cluster: name of the cluster whose hosts hold the tables.
+    Returns when all mutations are done on all replicas and no row is left that is theirs. progress: gets a table and
+    how many of its parts are still to do. cluster: name of the cluster whose hosts hold the tables.
     Raises UnfinishedPurgeError, SurvivorsError, ClickHouseError: call again.
     """
     start = time.monotonic()
     deadline = start + timeout_s
     rows: dict[str, int] = {}
     with _batch(client, subjects, cluster) as batch:
-        for table, key in purged_places().items():
-            of_place = {"table": quoted(table), "key": quoted(key)}
+        for table, place in purged_places().items():
+            emptied = ", ".join(
+                f"{quoted(name)} = defaultValueOfArgumentType({quoted(name)})" for name in place.emptied
+            )
+            of_place = {"table": quoted(table), "key": quoted(place.key), "emptied": emptied}
             [(rows[table],)] = _ask(client, _COUNT_IN_BATCH.format(**of_place), {"batch": batch})
             if rows[table]:
-                delete = _DELETE.format(**of_place)
-                _mutate(client, table, delete, batch, deadline, cluster, partial(progress, table))
+                mutation = (_EMPTY if emptied else _DELETE).format(**of_place)
+                _mutate(client, table, mutation, batch, deadline, cluster, partial(progress, table))
         if left := {table: n for table, n in survivors(client, subjects).items() if n}:
             raise SurvivorsError(f"after the purge there are rows of erased people again: {_words(left)}; purge again")
     [(done_at,)] = execute(client, "SELECT now('UTC')")
@@ -229,9 +233,7 @@ def _mutate(
             time.sleep(_LOOK_S)
             continue
         if len(states) < hosts or any(killed for _, _, killed, _, _ in states):
-            raise UnfinishedPurgeError(
-                f"the deletion from {table} was killed, or a replica does not know it; purge again"
-            )
+            raise UnfinishedPurgeError(f"the purge of {table} was killed, or a replica does not know it; purge again")
         seen = True
         if all(done for _, done, _, _, _ in states):
             return
@@ -241,7 +243,7 @@ def _mutate(
             # A failing mutation is tried for ever, and holds up those behind it.
             _kill(client, table, states[0][0])
             raise UnfinishedPurgeError(
-                f"the deletion from {table} " + (f"failed: {reason}" if reason else "took too long; purge again")
+                f"the purge of {table} " + (f"failed: {reason}" if reason else "took too long; purge again")
             )
         time.sleep(_LOOK_S)
 
@@ -260,8 +262,10 @@ def _ask(client: Client, sql: str, parameters: dict[str, Any], external: Collect
 def _ask_places(client: Client, sql: str, subjects: Collection[UUID]) -> dict[str, list[Any]]:
     """The answer of each table that the register says to purge."""
     asked = [external_table("asked", {"subject": "UUID"}, [(subject,) for subject in subjects])]
-    places = purged_places().items()
-    return {table: _ask(client, sql.format(table=quoted(table), key=quoted(key)), {}, asked) for table, key in places}
+    return {
+        table: _ask(client, sql.format(table=quoted(table), key=quoted(place.key)), {}, asked)
+        for table, place in purged_places().items()
+    }
 
 
 def _system(table: str, cluster: str | None) -> str:

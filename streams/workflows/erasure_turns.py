@@ -44,8 +44,8 @@ class CalledBack(NamedTuple):
 
 
 class Purged(NamedTuple):
-    """A person has left the own stores. `rows`: place → rows removed, survivors counted and none. `sealed`: the
-    person's records in `identities`, which are still there."""
+    """A person has left the own stores. `rows`: place → rows removed or emptied, survivors counted and none.
+    `sealed`: the person's records in `identities`, which are still there."""
 
     request_id: UUID
     rows: Mapping[str, int]

@@ -72,13 +72,14 @@ def test_what_the_register_says_is_so() -> None:
             case Erased():
                 assert place.how, name
                 assert place.key in place.columns, name
+                assert not place.emptied or {place.key} <= {*place.emptied} <= place.columns, name
             case Exempt():
                 assert place.reason, name
                 assert not {"subject", "alias"} & place.columns, name
             case Shown():
                 assert place.tables <= PLACES.keys(), name
                 assert "alias" not in place.columns, f"{name}: with the subject beside it, it would name people"
-    assert list(purged_places()) == ["lineage", "subjects", "looked_at"]
+    assert list(purged_places()) == ["lineage", "subjects", "looks"]
 
 
 def test_views_are_views_of_what_the_register_says(client: Client) -> None:
@@ -112,8 +113,8 @@ def test_no_table_holds_the_person_after_the_request_has_ended(client: Client) -
     insert_looks(client, [Look(uuid4(), 1, "ada", "auditor", "lineage", 1, subject, f"asked by {alias.hex()}")])
     open_state = erasure_state(request_id, alias=alias, subject=subject.bytes)
     insert_erasure_states(client, [open_state], [1], "open")
-    assert tables_with(client, subject.bytes) == {"lineage", "subjects", "looked_at", "disclosures", "looks_taken"}
-    assert tables_with(client, alias) == {"subjects", "erasing", "looked_at", "looks_taken"}
+    assert tables_with(client, subject.bytes) == {"lineage", "subjects", "looks", "disclosures", "looks_taken"}
+    assert tables_with(client, alias) == {"subjects", "erasing", "looks", "looks_taken"}
 
     purge(client, [subject])
     ended = erasure_state(request_id, state="completed", ended_at=open_state["received_at"] + 1, version=2)

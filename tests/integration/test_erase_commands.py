@@ -590,7 +590,7 @@ def test_a_certificate_is_shown_written_and_verified(asked: Place, tmp_path: Pat
     request, text = certified(asked)
     code, out, err = asked.run("certificate", "show", str(request.request_id))
     assert (code, out) == (0, text + "\n")
-    assert "12 rows removed, 0 left" in err
+    assert "12 rows erased, 0 left" in err
     file = tmp_path / "certificate.jws"
     asked.run("certificate", "show", str(request.request_id), "--output", str(file))
     told = asked.json("certificate", "verify", str(file))

@@ -93,10 +93,7 @@ def database(api: ApiProcess) -> Iterator[Client]:
 
 def looks_of(database: Client, client: str) -> list[tuple[Any, ...]]:
     """(operation, people, subject, reason) of a client's looks, by time."""
-    sql = (
-        "SELECT operation, people, w.subject, w.reason FROM looks LEFT JOIN looked_at AS w USING look_id "
-        "WHERE client = %(client)s ORDER BY at"
-    )
+    sql = "SELECT operation, people, subject, reason FROM looks WHERE client = %(client)s ORDER BY at"
     return list(execute(database, sql, {"client": client}))
 
 

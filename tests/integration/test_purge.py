@@ -24,6 +24,7 @@ from sinks.clickhouse import migrate
 from sinks.clickhouse.client import connect, create_database, execute
 from sinks.clickhouse.errors import ClickHouseError
 from sinks.clickhouse.insert import insert_lineage, insert_subjects
+from sinks.clickhouse.looks import Look, LookFilter, insert_looks, looks_page
 from sinks.clickhouse.purge import (
     SurvivorsError,
     UnfinishedPurgeError,
@@ -125,16 +126,16 @@ def test_rows_links_and_projections_of_these_people_go_and_no_others(client: Cli
     assert rows_of_people(client, erased[:1]) == {
         "lineage": {erased[0]: 6},
         "subjects": {erased[0]: 2},
-        "looked_at": {},
+        "looks": {},
     }
 
     done = purge(client, erased)
 
-    assert done.rows == {"lineage": 120, "subjects": 2, "looked_at": 0}
+    assert done.rows == {"lineage": 120, "subjects": 2, "looks": 0}
     assert done.mutations == 2
-    assert survivors(client, erased) == {"lineage": 0, "subjects": 0, "looked_at": 0}
-    assert rows_of_people(client, erased) == {"lineage": {}, "subjects": {}, "looked_at": {}}
-    assert survivors(client, kept) == {"lineage": 120, "subjects": 1, "looked_at": 0}
+    assert survivors(client, erased) == {"lineage": 0, "subjects": 0, "looks": 0}
+    assert rows_of_people(client, erased) == {"lineage": {}, "subjects": {}, "looks": {}}
+    assert survivors(client, kept) == {"lineage": 120, "subjects": 1, "looks": 0}
     assert execute(client, "SELECT hex(alias), subject FROM subjects ORDER BY version") == [
         (alias.hex().upper(), UUID(int=0)),
         (other.hex().upper(), kept[0]),
@@ -143,7 +144,7 @@ def test_rows_links_and_projections_of_these_people_go_and_no_others(client: Cli
     assert by_day(client, 1) == by_day(client, 0)
     assert execute(client, "SELECT count() FROM erase_batch") == [(0,)]
     again = purge(client, erased)
-    assert again.rows == {"lineage": 0, "subjects": 0, "looked_at": 0}
+    assert again.rows == {"lineage": 0, "subjects": 0, "looks": 0}
     assert again.mutations == 0
 
 
@@ -268,7 +269,7 @@ def test_a_deletion_that_fails_is_told_and_holds_up_nothing(client: Client) -> N
             execute(other, "SYSTEM START MERGES lineage")
 
     broken: list[str] = []
-    with pytest.raises(UnfinishedPurgeError, match=r"deletion from lineage failed: .*erase_batch"):
+    with pytest.raises(UnfinishedPurgeError, match=r"purge of lineage failed: .*erase_batch"):
         purge(client, [erased], progress=break_it)
     assert execute(client, "SELECT count() FROM system.mutations WHERE database = currentDatabase()") == [(0,)]
     execute(client, "RENAME TABLE elsewhere TO erase_batch")
@@ -379,14 +380,23 @@ def test_not_one_of_16_bytes_is_left_in_the_files(own: LocalClickHouse, tmp_path
     disclose(client, [erased, kept])
     link(client, alias, erased, 1)
     link(client, other, kept, 2)
+    why = {erased: uuid4(), kept: uuid4()}
+    insert_looks(client, [Look(uuid4(), 1, "ada", "auditor", "lineage", 1, x, f"asks {y}") for x, y in why.items()])
     for person in (erased, kept):
         assert {"data.bin", "primary.idx"} <= files_with(tmp_path, person.bytes), "the search must be able to find it"
+        assert files_with(tmp_path, why[person].bytes)
 
     purge(client, [erased])
     link(client, alias, UUID(int=0), 3)
 
     assert wait_for(lambda: not files_with(tmp_path, erased.bytes)), files_with(tmp_path, erased.bytes)
+    assert wait_for(lambda: not files_with(tmp_path, why[erased].bytes)), files_with(tmp_path, why[erased].bytes)
     assert files_with(tmp_path, kept.bytes)
+    assert files_with(tmp_path, why[kept].bytes)
+    looks = [(look.client, look.people, look.subject, look.reason) for look in looks_page(client, LookFilter())]
+    assert sorted(looks, key=str) == [("ada", 1, None, ""), ("ada", 1, kept, f"asks {why[kept]}")], (
+        "that somebody looked stays"
+    )
     assert files_with(tmp_path, other)
     client.disconnect()
 

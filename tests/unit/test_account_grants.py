@@ -51,3 +51,5 @@ def test_who_sees_views_sees_no_table_and_not_whom_somebody_looked_at() -> None:
     assert bi.select | overseer.select == views
     assert not bi.select & overseer.select
     assert not [n for n, role in ROLES.items() if "looks" in role.delete], "that somebody looked stays"
+    emptied = {name: dict(role.empties) for name, role in ROLES.items() if role.empties}
+    assert emptied == {"lineage_erasures": {"looks": ("subject", "reason")}}, "and who, when and how"

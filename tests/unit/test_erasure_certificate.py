@@ -157,7 +157,7 @@ def test_text_for_people_tells_everything() -> None:
         "lumen-analytics",
         "the recipient's signed word",
         "no answer within the term",
-        "1,234 rows removed, 0 left",
+        "1,234 rows erased, 0 left",
         "no rebuild brings anything back; without limit",
         "until 2026-04-10 00:00 at the latest",
         "verified by one-time code",

@@ -322,7 +322,6 @@ CREATE VIEW IF NOT EXISTS looks_taken ${on_cluster}
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
 AS SELECT look_id, at, client, role, operation, people,
-    nullIf(person.subject, toUUID('00000000-0000-0000-0000-000000000000')) AS subject, person.reason AS reason,
-    subject_matter
-FROM looks LEFT JOIN looked_at AS person USING (look_id)
+    nullIf(looks.subject, toUUID('00000000-0000-0000-0000-000000000000')) AS subject, reason, subject_matter
+FROM looks
 COMMENT 'who looked at people, when and why: for overseers';
