@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# Kafka's index files are made long and empty: of the zeros at the end as many as an identifier may end with.
+_ZEROS_KEPT = 64
+
 
 def contents(*folders: Path) -> Iterator[tuple[Path, bytes]]:
     """Every file below the folders, with what is in it, but for Java's own."""
@@ -20,5 +23,4 @@ def contents(*folders: Path) -> Iterator[tuple[Path, bytes]]:
                     content = path.read_bytes()
                 except FileNotFoundError:
                     continue
-                # Kafka's index files are made long and empty.
-                yield path, content.rstrip(b"\0")
+                yield path, content[: len(content.rstrip(b"\0")) + _ZEROS_KEPT]
